@@ -1,0 +1,68 @@
+"""dlc compiles trained ONNX models into fast native code.
+
+``model = dlc.compile("model.onnx")`` gives a callable :class:`CompiledModel`; :func:`load` opens a saved package. The
+public names below are imported when they are first used, so that ``import dlc`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from dlc.errors import (
+        CancelledError as CancelledError,
+        Error as Error,
+        ExternalDataError as ExternalDataError,
+        Finding as Finding,
+        IndexFault as IndexFault,
+        InputError as InputError,
+        InternalError as InternalError,
+        LimitError as LimitError,
+        ModelError as ModelError,
+        PackageError as PackageError,
+        ResourceError as ResourceError,
+        ShapeError as ShapeError,
+        UnsupportedError as UnsupportedError,
+        VerificationError as VerificationError,
+    )
+    from dlc.limits import Limits as Limits
+    from dlc.options import Options as Options
+
+_ERRORS = (
+    "CancelledError Error ExternalDataError Finding IndexFault InputError InternalError LimitError ModelError "
+    "PackageError ResourceError ShapeError UnsupportedError VerificationError"
+).split()
+
+#: Public name -> the module that defines it.
+_EXPORTS = {
+    **dict.fromkeys(_ERRORS, "dlc.errors"),
+    "Limits": "dlc.limits",
+    "Options": "dlc.options",
+    "CompiledModel": "dlc.api",
+    "InferenceSession": "dlc.api",
+    "Outputs": "dlc.api",
+    "TensorSpec": "dlc.api",
+    "check": "dlc.api",
+    "compile": "dlc.api",
+    "load": "dlc.api",
+    "Verification": "dlc.verify",
+    "verify": "dlc.verify",
+}
+
+__all__ = ["__version__", *sorted(_EXPORTS)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    module = _EXPORTS.get(name)
+    if module is None:
+        raise AttributeError(f"module 'dlc' has no attribute '{name}'")
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,83 @@
+"""Bounds on the work and memory that an untrusted model may cost, checked before they are spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from dlc.errors import InputError, LimitError, printable
+
+_MI = 1 << 20
+_GI = 1 << 30
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What compiling and running one model may use. Every field is a positive integer.
+
+    The defaults let every model of a common zoo through (the largest: some 20,000 nodes, 10 GB of weights) and stop
+    the known bombs within seconds. Raise a field for a larger model: ``dlc.Limits(arena_bytes=64 << 30)``.
+    """
+
+    #: Bytes of the model file or message without external data; protobuf itself ends at 2 GiB.
+    model_bytes: int = 2 * _GI
+    #: Bytes of all weights, external data included.
+    weight_bytes: int = 64 * _GI
+    #: Nodes of all graphs and subgraphs after functions are inlined.
+    nodes: int = 500_000
+    #: Nesting of subgraphs and of protobuf messages. Exporters stay under 10.
+    depth: int = 64
+    #: Nodes that inlining of model-local and standard functions may create.
+    inlined_nodes: int = 200_000
+    #: Calls of one function inside another; recursion is refused whatever this says.
+    function_depth: int = 32
+    #: Rank of a tensor. NumPy, the evaluator's base, ends at 64.
+    rank: int = 32
+    #: Elements of one tensor (and the largest legal dim), so that byte offsets stay far below 2**63.
+    tensor_elements: int = 1 << 40
+    #: Bytes of one tensor.
+    tensor_bytes: int = 16 * _GI
+    #: Bytes of one result of constant folding; a larger one is computed at run time instead.
+    folded_tensor_bytes: int = 64 * _MI
+    #: Bytes of all results of constant folding together.
+    folded_bytes: int = 1 * _GI
+    #: Scalar operations that constant folding may spend.
+    folding_operations: int = 10_000_000_000
+    #: Bytes of activations and workspaces of one call; compared with the computed size before allocating.
+    arena_bytes: int = 16 * _GI
+    #: Instructions of one kernel in LLVM IR, which bounds code generation to seconds.
+    kernel_instructions: int = 200_000
+    #: Instructions of all kernels of a model together.
+    program_instructions: int = 20_000_000
+    #: Iterations of one Loop or Scan in a run before it is reported as endless.
+    loop_iterations: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        for name, value in self.to_dict().items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(
+                    f"Limits.{name} must be a positive integer, not {printable(repr(value))}", code="input/option"
+                )
+
+    def check(self, name: str, value: int, what: str, *, node: str | None = None) -> None:
+        """Raise LimitError when `value` exceeds the field `name`; `what` is the thing counted ("nodes of the graph")."""
+        bound: int = getattr(self, name)
+        if value > bound:
+            raise LimitError(
+                f"{what}: {value:,} exceeds the limit of {bound:,}",
+                node=node,
+                hint=f"if the model is trusted, raise it with limits=dlc.Limits({name}={value})",
+            )
+
+    def to_dict(self) -> dict[str, int]:
+        """All fields as JSON-compatible data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Limits:
+        """The inverse of :meth:`to_dict`; absent fields take their defaults, unknown ones raise InputError."""
+        unknown = sorted(set(data) - {field.name for field in fields(cls)})
+        if unknown:
+            raise InputError(f"unknown limit {printable(repr(unknown[0]))}", code="input/option")
+        return cls(**data)
