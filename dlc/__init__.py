@@ -1,7 +1,7 @@
 """dlc compiles trained ONNX models into fast native code.
 
-``model = dlc.compile("model.onnx")`` gives a callable :class:`CompiledModel`; :func:`load` opens a saved package. The
-public names below are imported when they are first used, so that ``import dlc`` costs next to nothing.
+``model = dlc.compile("model.onnx")`` gives a callable :class:`CompiledModel`; :func:`load` opens a saved
+package. The public names below are imported when they are first used, so that ``import dlc`` costs little.
 """
 
 from __future__ import annotations
@@ -31,14 +31,22 @@ if TYPE_CHECKING:
     from dlc.limits import Limits as Limits
     from dlc.options import Options as Options
 
-_ERRORS = (
-    "CancelledError Error ExternalDataError Finding IndexFault InputError InternalError LimitError ModelError "
-    "PackageError ResourceError ShapeError UnsupportedError VerificationError"
-).split()
-
 #: Public name -> the module that defines it.
 _EXPORTS = {
-    **dict.fromkeys(_ERRORS, "dlc.errors"),
+    "CancelledError": "dlc.errors",
+    "Error": "dlc.errors",
+    "ExternalDataError": "dlc.errors",
+    "Finding": "dlc.errors",
+    "IndexFault": "dlc.errors",
+    "InputError": "dlc.errors",
+    "InternalError": "dlc.errors",
+    "LimitError": "dlc.errors",
+    "ModelError": "dlc.errors",
+    "PackageError": "dlc.errors",
+    "ResourceError": "dlc.errors",
+    "ShapeError": "dlc.errors",
+    "UnsupportedError": "dlc.errors",
+    "VerificationError": "dlc.errors",
     "Limits": "dlc.limits",
     "Options": "dlc.options",
     "CompiledModel": "dlc.api",
@@ -52,7 +60,7 @@ _EXPORTS = {
     "verify": "dlc.verify",
 }
 
-__all__ = ["__version__", *sorted(_EXPORTS)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_EXPORTS)]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,9 @@
 """The errors of dlc: one class for each remedy, one stable code for each cause.
 
-Every error that leaves dlc derives from :class:`Error`. It says what is wrong (``message``), where (``node``: the
-ONNX name of the node), what to do (``hint``), and carries a ``code`` that programs may compare; :data:`CODES` lists
-every code with its meaning, and codes are never renamed or reused. Strings that come from a model reach a message
-only through :func:`printable`.
+Every error that leaves dlc derives from :class:`Error`. It says what is wrong (``message``), where
+(``node``: the ONNX name of the node), what to do (``hint``), and carries a ``code`` that programs may
+compare; :data:`CODES` lists every code with its meaning, and codes are never renamed or reused. Strings
+that come from a model reach a message only through :func:`printable`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ CODES: Mapping[str, str] = {
     "error": "an error without a more precise class",
     "model": "the model is not a valid ONNX model",
     "model/protobuf": "the file is not a readable protobuf message, or is nested too deeply",
-    "model/graph": "the graph breaks a rule of ONNX: a cycle, a name defined twice or never, a missing output",
+    "model/graph": "the graph breaks a rule of ONNX: a cycle, a name defined twice or never",
     "model/function": "a model-local function is missing, recursive or malformed",
     "model/attribute": "an attribute is missing, unknown, of the wrong type or out of range",
     "model/type": "the types or shapes of a node's operands do not fit its operator",
-    "model/external-data": "a tensor's external data is missing, outside the permitted folders, or out of bounds",
+    "model/external-data": "external data is missing, outside the permitted folders, or out of bounds",
     "unsupported": "the model is valid, but uses something that dlc does not compile",
     "unsupported/target": "the target is unknown, or this machine or installation cannot serve it",
     "unsupported/strict": "a node would run on the host, which strict=True refuses",
@@ -46,15 +46,17 @@ _FINDINGS_SHOWN = 20
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """`text` with every control, format, surrogate and line-breaking character escaped, cut to `limit` characters.
+    """`text` with control, format, surrogate and line-breaking characters escaped, cut to `limit` characters.
 
     The one escaping function for strings of a model or a file on their way to a terminal, a log or a message:
     the result holds no escape sequence, no newline and no bidirectional override.
     """
     cut = text if len(text) <= limit else text[: limit - 3] + "..."
     return "".join(
-        ch if ch == " " or unicodedata.category(ch)[0] not in "CZ" else ch.encode("unicode_escape").decode("ascii")
-        for ch in cut
+        character
+        if character == " " or unicodedata.category(character)[0] not in "CZ"
+        else character.encode("unicode_escape").decode("ascii")
+        for character in cut
     )
 
 
@@ -98,8 +100,7 @@ class Error(Exception):
 
 
 def _rebuild(cls: type[Error], message: str, state: dict[str, Any]) -> Error:
-    error = cls.__new__(cls, message)
-    error.args = (message,)
+    error = cls(message)
     error.__dict__.update(state)
     return error
 
@@ -120,8 +121,8 @@ class ExternalDataError(ModelError):
 class Finding:
     """One thing that keeps a model from being compiled (or, under strict, from being native throughout).
 
-    `dtypes` and `shapes` describe the node's inputs in order, as text ("float32", "[batch, 3, 224]"), with "-" for
-    an absent optional input.
+    `dtypes` and `shapes` describe the node's inputs in order, as text ("float32", "[batch, 3, 224]"), with
+    "-" for an absent optional input.
     """
 
     node: str
@@ -137,7 +138,8 @@ class Finding:
         name = f"{self.domain}.{self.operator}" if self.domain else self.operator
         operands = ", ".join(f"{dtype}{shape}" for dtype, shape in zip(self.dtypes, self.shapes))
         remedy = f"; {self.hint}" if self.hint else ""
-        return printable(f"{name}-{self.opset}({operands}) at node '{self.node}': {self.reason}{remedy}", limit=1000)
+        text = f"{name}-{self.opset}({operands}) at node '{self.node}': {self.reason}{remedy}"
+        return printable(text, limit=1000)
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as JSON-compatible data."""
@@ -154,7 +156,7 @@ class Finding:
 
 
 class UnsupportedError(Error):
-    """A valid model uses something that dlc does not compile; `findings` holds all of it, not only the first."""
+    """A valid model uses something that dlc does not compile; `findings` holds every such thing."""
 
     default_code = "unsupported"
 
@@ -193,7 +195,7 @@ class ShapeError(InputError):
 
 
 class IndexFault(InputError, IndexError):
-    """An index out of range, found in the data during a run (Gather, Scatter, Slice, ...); outputs are void."""
+    """An index out of range, found in the data during a run (Gather, Scatter, Slice, ...); no outputs."""
 
     default_code = "input/index"
 
@@ -229,12 +231,12 @@ class CancelledError(Error):
 
 
 class InternalError(Error):
-    """A bug in dlc. The hint says how to report it; a caller that knows the command writing a reproducer gives it."""
+    """A bug in dlc. The hint says how to report it, with the command that writes a reproducer if there is one."""
 
     default_code = "internal"
 
     def __init__(
         self, message: str, *, node: str | None = None, hint: str | None = None, code: str | None = None
     ) -> None:
-        default = "this is a bug in dlc: please report it with the model and the output of `dlc doctor --json`"
+        default = "this is a bug in dlc: report it with the model and the output of `dlc doctor --json`"
         super().__init__(message, node=node, hint=hint or default, code=code)

@@ -16,8 +16,8 @@ _GI = 1 << 30
 class Limits:
     """What compiling and running one model may use. Every field is a positive integer.
 
-    The defaults let every model of a common zoo through (the largest: some 20,000 nodes, 10 GB of weights) and stop
-    the known bombs within seconds. Raise a field for a larger model: ``dlc.Limits(arena_bytes=64 << 30)``.
+    The defaults let ordinary models through (the largest have some 20,000 nodes and 10 GB of weights) and
+    stop the known bombs within seconds. Raise a field for a larger model: ``dlc.Limits(arena_bytes=64 << 30)``.
     """
 
     #: Bytes of the model file or message without external data; protobuf itself ends at 2 GiB.
@@ -56,12 +56,11 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in self.to_dict().items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(
-                    f"Limits.{name} must be a positive integer, not {printable(repr(value))}", code="input/option"
-                )
+                shown = printable(repr(value))
+                raise InputError(f"Limits.{name} must be a positive integer, not {shown}", code="input/option")
 
     def check(self, name: str, value: int, what: str, *, node: str | None = None) -> None:
-        """Raise LimitError when `value` exceeds the field `name`; `what` is the thing counted ("nodes of the graph")."""
+        """Raise LimitError when `value` exceeds the field `name`; `what` says what was counted ("nodes")."""
         bound: int = getattr(self, name)
         if value > bound:
             raise LimitError(
@@ -76,7 +75,7 @@ class Limits:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Limits:
-        """The inverse of :meth:`to_dict`; absent fields take their defaults, unknown ones raise InputError."""
+        """The inverse of :meth:`to_dict`; absent fields take their defaults, unknown ones are refused."""
         unknown = sorted(set(data) - {field.name for field in fields(cls)})
         if unknown:
             raise InputError(f"unknown limit {printable(repr(unknown[0]))}", code="input/option")

@@ -1,4 +1,4 @@
-"""The options of a compilation, and the environment variables that override defaults, read in this one place."""
+"""The options of a compilation, and the environment variables that override defaults, read in one place."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Union
+from typing import Any
 
 from dlc.errors import InputError, printable
 from dlc.limits import Limits
 
-#: One entry of `Options.shapes`: a fixed extent; (min, typical, max) hints of a symbol; or the dims of an input.
-ShapeSpec = Union[int, tuple[Union[int, str, None], ...]]
+#: An entry of `Options.shapes`: a fixed extent; (min, typical, max) hints of a symbol; or an input's dims.
+ShapeSpec = int | tuple[int | str | None, ...]
 
 PRECISIONS = ("model", "fp32", "tf32", "fp16", "bf16")
 ACCURACIES = ("strict", "default", "fast")
@@ -26,14 +26,16 @@ _NOT_IN_KEY = frozenset({"threads", "cache", "external_data_dir"})
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that decides how a model is compiled; stored in the package. See `dlc.compile` for their use.
+    """Everything that decides how a model is compiled; stored in the package.
 
     Fields
-      target             "native", "x86-64-v3", "x86-64-v4", "cuda", "cuda:sm_90", ...; several make one package for all
-      shapes             {"batch": 1} fixes a symbol; {"batch": (1, 8, 64)} hints its minimum, typical and maximum
-                         extent; {"x": (1, 3, 224, 224)} gives an input's dims (None leaves a dim as it is)
+      target             "native", "x86-64-v3", "x86-64-v4", "cuda", "cuda:sm_90", ...; several: one package for
+                         all of them
+      shapes             {"batch": 1} fixes a symbol; {"batch": (1, 8, 64)} hints its minimum, typical and
+                         maximum extent; {"x": (1, 3, 224, 224)} gives an input's dims (None leaves one as is)
       precision          "model" computes in the model's dtypes; the others convert float32 contractions
-      accuracy           "strict": direct summation only; "default": Winograd too; "fast": fast matrix multiplication
+      accuracy           "strict": direct summation only; "default": Winograd too; "fast": fast matrix
+                         multiplication too, which is not batch-invariant
       optimize           0 (as imported) to 3
       threads            size of the thread pool; None takes the affinity mask and the cgroup quota
       strict             refuse nodes that would run on the host evaluator
@@ -93,7 +95,8 @@ class Options:
         data = {item.name: getattr(self, item.name) for item in fields(self)}
         data["target"] = self.target if isinstance(self.target, str) else list(self.target)
         data["shapes"] = {
-            name: list(spec) if isinstance(spec, tuple) else spec for name, spec in sorted(self.shapes.items())
+            name: list(spec) if isinstance(spec, tuple) else spec
+            for name, spec in sorted(self.shapes.items())
         }
         data["outputs"] = list(self.outputs)
         data["alias"] = dict(sorted(self.alias.items()))
@@ -102,13 +105,12 @@ class Options:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Options:
-        """The inverse of :meth:`to_dict`; absent fields take their defaults, unknown ones raise InputError."""
+        """The inverse of :meth:`to_dict`; absent fields take their defaults, unknown ones are refused."""
         known = {item.name for item in fields(cls)}
         for name in data:
             if name not in known:
-                raise InputError(
-                    f"unknown option {printable(repr(name))}", hint=f"one of {sorted(known)}", code="input/option"
-                )
+                shown = printable(repr(name))
+                raise InputError(f"unknown option {shown}", hint=f"one of {sorted(known)}", code="input/option")
         limits = data.get("limits", {})
         return cls(**{**data, "limits": limits if isinstance(limits, Limits) else Limits.from_dict(limits)})
 
@@ -122,7 +124,7 @@ class Options:
         return cls.from_dict(json.loads(text))
 
     def key(self) -> str:
-        """A SHA-256 over the fields that decide the generated code: the options' part of a compile cache key."""
+        """A SHA-256 over the fields that decide the generated code: the options' part of a cache key."""
         data = {name: value for name, value in self.to_dict().items() if name not in _NOT_IN_KEY}
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -149,7 +151,7 @@ class Environment:
 
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Environment:
-        """The values in `variables` (the process's environment by default); raises InputError for a bad number."""
+        """The values in `variables` (by default the process's environment); InputError for a bad number."""
         source = os.environ if variables is None else variables
         threads = source.get("DLC_NUM_THREADS", "")
         if threads and not (threads.isascii() and threads.isdigit() and 1 <= int(threads) <= 4096):
@@ -180,7 +182,8 @@ def _integer(name: str, value: Any, low: int, high: int) -> int:
 def _names(name: str, value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
-    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(v, str) for v in value):
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
+    if not is_sequence or not all(isinstance(item, str) for item in value):
         raise _invalid(name, value, "a sequence of names")
     return tuple(value)
 
@@ -197,7 +200,8 @@ def _target(value: Any) -> str | tuple[str, ...]:
 def _shapes(value: Any) -> Mapping[str, ShapeSpec]:
     if value is not None and not isinstance(value, Mapping):
         raise _invalid("shapes", value, "a mapping of symbols or inputs to extents")
-    return MappingProxyType({_key("shapes", name): _shape(name, spec) for name, spec in (value or {}).items()})
+    specs = {_key("shapes", name): _shape(name, spec) for name, spec in (value or {}).items()}
+    return MappingProxyType(specs)
 
 
 def _shape(name: str, spec: Any) -> ShapeSpec:
