@@ -1,0 +1,145 @@
+"""What an importer of one ONNX node sees: operands, attributes, opset, and the graph under construction."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+import numpy as np
+
+from dlc.errors import Finding, ModelError, UnsupportedError
+from dlc.ir.builder import GraphBuilder
+from dlc.ir.dims import Dim
+from dlc.ir.dtypes import DType
+from dlc.ir.graph import Graph, Value
+from dlc.ir.operator import Array, Operator
+from dlc.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from dlc.frontend.onnx.importer import GraphImporter
+
+DimArray: TypeAlias = "np.ndarray[Any, np.dtype[np.object_]]"
+
+
+class NodeContext:
+    """One ONNX node being imported.
+
+    Importers read operands and attributes from it, add operators through it and return the node's outputs. Dims
+    of small integer tensors are tracked symbolically: `dims(i)` is the content of operand i as Dims, whatever
+    chain of Shape, Gather, Concat and arithmetic it came through.
+    """
+
+    def __init__(self, importer: GraphImporter, op_type: str, domain: str, opset: int, name: str,
+                 operands: Sequence[Value | None], attributes: dict[str, Any], output_names: Sequence[str]) -> None:
+        self.importer = importer
+        self.op_type = op_type
+        self.domain = domain
+        self.opset = opset
+        self.name = name
+        self.operands = tuple(operands)
+        self.attributes = attributes
+        self.output_names = tuple(output_names)
+        self.builder = GraphBuilder(importer.graph, origin=(name,))
+
+    # --- operands
+
+    def optional(self, index: int) -> Value | None:
+        """Operand `index`, or None when it is absent."""
+        return self.operands[index] if index < len(self.operands) else None
+
+    def required(self, index: int) -> Value:
+        """Operand `index`; ModelError when it is absent."""
+        value = self.optional(index)
+        if value is None:
+            self.fail(f"operand {index} is missing")
+        return value
+
+    def wants(self, index: int) -> bool:
+        """Whether the node names output `index`."""
+        return index < len(self.output_names) and bool(self.output_names[index])
+
+    def constant(self, index: int) -> Array | None:
+        """The content of operand `index` when it is known at compile time, else None (absent or computed)."""
+        value = self.optional(index)
+        return None if value is None else self.importer.constant(value)
+
+    def known_dims(self, index: int) -> DimArray | None:
+        """The content of integer operand `index` as an object array of Dims; None when it is run-time data."""
+        value = self.optional(index)
+        return None if value is None else self.importer.known_dims(value)
+
+    def dims(self, index: int) -> tuple[Dim, ...]:
+        """The content of the integer operand `index`, flattened; run-time data becomes new symbols."""
+        return tuple(self.importer.dims(self.required(index), self).reshape(-1))
+
+    def set_dims(self, value: Value, content: DimArray) -> None:
+        """Record that integer `value` holds `content` (same shape)."""
+        self.importer.contents[value] = content
+
+    # --- attributes
+
+    def _typed(self, key: str, default: Any, kind: type | tuple[type, ...], what: str) -> Any:
+        value = self.attributes.get(key, default)
+        if value is None or isinstance(value, kind):
+            return value
+        self.fail(f"attribute {key!r} must be {what}, but is {type(value).__name__}")
+
+    def int(self, key: str, default: int | None = None) -> int:
+        """Integer attribute; ModelError when absent without a default."""
+        return self._needed(key, self._typed(key, default, int, "an integer"))
+
+    def float(self, key: str, default: float | None = None) -> float:
+        """Float attribute; ModelError when absent without a default."""
+        return float(self._needed(key, self._typed(key, default, (float, int), "a number")))
+
+    def string(self, key: str, default: str | None = None) -> str:
+        """String attribute; ModelError when absent without a default."""
+        return self._needed(key, self._typed(key, default, str, "a string"))
+
+    def ints(self, key: str, default: Sequence[int] | None = None) -> tuple[int, ...]:
+        """Attribute of integers; ModelError when absent without a default."""
+        return tuple(self._needed(key, self._typed(key, default, (list, tuple), "a list of integers")))
+
+    def floats(self, key: str, default: Sequence[float] | None = None) -> tuple[float, ...]:
+        """Attribute of floats; ModelError when absent without a default."""
+        return tuple(self._needed(key, self._typed(key, default, (list, tuple), "a list of numbers")))
+
+    def has(self, key: str) -> bool:
+        """Whether the attribute is present."""
+        return key in self.attributes
+
+    def _needed(self, key: str, value: Any) -> Any:
+        if value is None:
+            self.fail(f"attribute {key!r} is missing")
+        return value
+
+    # --- construction
+
+    def add(self, op: Operator, *inputs: Value | None) -> Value:
+        """Append an operator; returns its first output."""
+        return self.builder.add(op, *inputs, names=[self.output_names[0]] if self.output_names else ())
+
+    def add_all(self, op: Operator, *inputs: Value | None, regions: Sequence[Graph] = ()) -> tuple[Value, ...]:
+        """Append an operator; returns all its outputs."""
+        return self.builder.add_all(op, *inputs, names=[name or "unused" for name in self.output_names],
+                                    regions=regions)
+
+    def const(self, data: Array | float | int | Sequence[int], dtype: DType | None = None) -> Value:
+        """A constant operand."""
+        return self.builder.constant(np.asarray(data), dtype=dtype)
+
+    # --- errors
+
+    def fail(self, reason: str) -> NoReturn:
+        """The node breaks the standard: ModelError that names it."""
+        raise ModelError(f"{self.op_type}: {reason}", node=self.name)
+
+    def unsupported(self, reason: str, hint: str = "") -> NoReturn:
+        """The node is legal, but dlc cannot run it: UnsupportedError with one finding (all are collected)."""
+        types = [value.type for value in self.operands if value is not None and isinstance(value.type, TensorType)]
+        raise UnsupportedError(reason, findings=(Finding(
+            node=self.name, operator=self.op_type, domain=self.domain, opset=self.opset,
+            dtypes=tuple(t.dtype.text for t in types), shapes=tuple(str(t) for t in types),
+            reason=reason, hint=hint),))
+
+
+Importer: TypeAlias = Callable[[NodeContext], "Value | Sequence[Value | None]"]

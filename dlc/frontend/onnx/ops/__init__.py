@@ -1,0 +1,1 @@
+"""Importers of ONNX operators, one file a family; each registers itself with dlc.frontend.onnx.registry."""

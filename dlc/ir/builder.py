@@ -1,0 +1,53 @@
+"""Appending typed nodes to a graph."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dlc.errors import ModelError
+from dlc.ir import dtypes
+from dlc.ir.graph import Graph, Node, Value
+from dlc.ir.operator import Array, InferenceError, Operator
+from dlc.ir.types import TensorType
+
+
+class GraphBuilder:
+    """Adds nodes at the end of `graph`, or before `before` when given, inferring the types of their outputs."""
+
+    def __init__(self, graph: Graph, before: Node | None = None, origin: tuple[str, ...] = ()) -> None:
+        self.graph = graph
+        self.before = before
+        self.origin = origin
+
+    def add(self, op: Operator, *inputs: Value | None, origin: tuple[str, ...] | None = None,
+            names: Sequence[str] = (), regions: Sequence[Graph] = ()) -> Value:
+        """Add `op` and return its first output."""
+        return self.add_all(op, *inputs, origin=origin, names=names, regions=regions)[0]
+
+    def add_all(self, op: Operator, *inputs: Value | None, origin: tuple[str, ...] | None = None,
+                names: Sequence[str] = (), regions: Sequence[Graph] = ()) -> tuple[Value, ...]:
+        """Add `op` and return all of its outputs. `names` are wishes for the outputs' names.
+
+        Raises ModelError, naming the node, when the operator does not accept the operands.
+        """
+        origin = self.origin if origin is None else origin
+        try:
+            types = op.infer([None if value is None else value.type for value in inputs])
+        except InferenceError as error:
+            operands = ", ".join("absent" if value is None else str(value.type) for value in inputs)
+            raise ModelError(f"{op.name}: {error} (operands: {operands})", node=", ".join(origin) or None) from None
+        wishes = [*names, *([op.name.lower()] * (len(types) - len(names)))]
+        outputs = [Value(self.graph.unique_name(wish), type_) for wish, type_ in zip(wishes, types, strict=True)]
+        node = Node(op, inputs, outputs, origin, regions)
+        if self.before is None:
+            self.graph.nodes.append(node)
+        else:
+            self.graph.nodes.insert(self.graph.nodes.index(self.before), node)
+        return node.outputs
+
+    def constant(self, data: Array | float | int, name: str = "const", dtype: dtypes.DType | None = None) -> Value:
+        """A constant value holding `data` (of type `dtype` when given)."""
+        array = np.asarray(data, dtype=dtype.numpy if dtype else None)
+        type_ = TensorType(dtypes.from_numpy(array.dtype), tuple(array.shape))
+        return Value(self.graph.unique_name(name), type_, array)

@@ -1,0 +1,199 @@
+"""The graph IR: tensor-level SSA with maintained def-use chains.
+
+A Graph is mutable: passes replace uses, insert and erase nodes; the setters keep `Value.uses` right. Values are
+either graph inputs, constants (they carry `data`) or outputs of a node. A value's type is always complete; its
+dims may be symbolic. Regions (bodies of If, Loop, Scan) are graphs of their own that see nothing from outside
+but their inputs.
+"""
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+from dlc.ir.dims import Guard, Symbol
+from dlc.ir.operator import Array, Operator
+from dlc.ir.types import TensorType, Type
+
+
+class Value:
+    """One SSA value: a graph input, a constant or a node's output."""
+
+    __slots__ = ("data", "index", "name", "producer", "type", "uses")
+
+    def __init__(self, name: str, type_: Type, data: Array | None = None) -> None:
+        self.name = name
+        self.type = type_
+        self.data = data
+        self.producer: Node | None = None
+        self.index = 0
+        self.uses: dict[Node, None] = {}
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the value is known at compile time."""
+        return self.data is not None
+
+    @property
+    def tensor(self) -> TensorType:
+        """The type of a value that must be a tensor; TypeError when it is not."""
+        if not isinstance(self.type, TensorType):
+            raise TypeError(f"%{self.name} is a {self.type}, not a tensor")
+        return self.type
+
+    def __repr__(self) -> str:
+        return f"%{self.name}: {self.type}"
+
+
+class Node:
+    """One application of an operator. `inputs` holds None where an optional operand is absent."""
+
+    __slots__ = ("_inputs", "op", "origin", "outputs", "regions")
+
+    def __init__(self, op: Operator, inputs: Sequence[Value | None], outputs: Sequence[Value],
+                 origin: tuple[str, ...] = (), regions: Sequence[Graph] = ()) -> None:
+        self.op = op
+        self._inputs: tuple[Value | None, ...] = ()
+        self.outputs = tuple(outputs)
+        self.origin = origin
+        self.regions = tuple(regions)
+        for index, output in enumerate(self.outputs):
+            output.producer, output.index = self, index
+        self.inputs = tuple(inputs)
+
+    @property
+    def inputs(self) -> tuple[Value | None, ...]:
+        """The operands in the operator's order."""
+        return self._inputs
+
+    @inputs.setter
+    def inputs(self, inputs: Sequence[Value | None]) -> None:
+        for value in self._inputs:
+            if value is not None:
+                value.uses.pop(self, None)
+        self._inputs = tuple(inputs)
+        for value in self._inputs:
+            if value is not None:
+                value.uses[self] = None
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        """The operands that are present."""
+        return tuple(value for value in self._inputs if value is not None)
+
+    @property
+    def output(self) -> Value:
+        """The only output; ValueError when there are several."""
+        (output,) = self.outputs
+        return output
+
+    def replace_input(self, old: Value, new: Value) -> None:
+        """Let this node read `new` wherever it read `old`."""
+        self.inputs = tuple(new if value is old else value for value in self._inputs)
+
+    def __repr__(self) -> str:
+        return f"{', '.join('%' + v.name for v in self.outputs)} = {self.op.name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapeSource:
+    """A symbol that is an extent of a graph input: `value.shape[axis]`."""
+
+    value: str
+    axis: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ElementSource:
+    """A symbol whose number is known only at run time: element `index` (flat) of a computed integer value."""
+
+    value: str
+    index: int
+
+
+class Graph:
+    """Inputs, nodes in an order that respects uses, outputs, and the symbols that dims speak of."""
+
+    def __init__(self, name: str = "main") -> None:
+        self.name = name
+        self.inputs: list[Value] = []
+        self.outputs: list[Value] = []
+        self.nodes: list[Node] = []
+        self.symbols: dict[Symbol, ShapeSource | ElementSource] = {}
+        self.guards: list[Guard] = []
+        self._names: dict[str, itertools.count[int]] = {}
+
+    def unique_name(self, base: str) -> str:
+        """A value name not handed out before, derived from `base`."""
+        counter = self._names.get(base)
+        if counter is None:
+            self._names[base] = itertools.count(1)
+            return base
+        while True:
+            name = f"{base}.{next(counter)}"
+            if name not in self._names:
+                self._names[name] = itertools.count(1)
+                return name
+
+    def add_input(self, name: str, type_: Type) -> Value:
+        """Declare a graph input."""
+        value = Value(self.unique_name(name), type_)
+        self.inputs.append(value)
+        return value
+
+    def output_uses(self, value: Value) -> bool:
+        """Whether `value` is a graph output."""
+        return any(output is value for output in self.outputs)
+
+    def values(self) -> Iterator[Value]:
+        """Every value once: inputs, constants in order of first use, node outputs."""
+        seen: set[int] = set()
+        stream: Iterable[Value] = itertools.chain(
+            self.inputs, (v for node in self.nodes for v in (*node.operands, *node.outputs)), self.outputs)
+        for value in stream:
+            if id(value) not in seen:
+                seen.add(id(value))
+                yield value
+
+    def constants(self) -> Iterator[Value]:
+        """Every constant value that is read, in order of first use."""
+        return (value for value in self.values() if value.is_constant)
+
+    def replace_uses(self, old: Value, new: Value) -> None:
+        """Let every reader of `old`, and the graph's outputs, read `new`."""
+        for node in list(old.uses):
+            node.replace_input(old, new)
+        self.outputs = [new if value is old else value for value in self.outputs]
+
+    def erase(self, nodes: Iterable[Node]) -> None:
+        """Remove nodes whose outputs nobody outside the set reads; ValueError otherwise."""
+        doomed = {id(node): node for node in nodes}
+        for node in doomed.values():
+            for value in node.outputs:
+                if self.output_uses(value) or any(id(user) not in doomed for user in value.uses):
+                    raise ValueError(f"%{value.name} is still read")
+        for node in doomed.values():
+            node.inputs = ()
+        self.nodes = [node for node in self.nodes if id(node) not in doomed]
+
+    def sort(self) -> None:
+        """Order the nodes so that each comes after its producers; the order is stable and deterministic."""
+        done: set[int] = set()
+        ordered: list[Node] = []
+        position = {id(node): index for index, node in enumerate(self.nodes)}
+        for root in self.nodes:
+            stack = [root]
+            while stack:
+                node = stack[-1]
+                if id(node) in done:
+                    stack.pop()
+                    continue
+                waiting = [v.producer for v in node.operands
+                           if v.producer is not None and id(v.producer) in position and id(v.producer) not in done]
+                if waiting:
+                    stack.extend(reversed(waiting))
+                    continue
+                done.add(id(node))
+                ordered.append(node)
+                stack.pop()
+        self.nodes = ordered

@@ -1,0 +1,1 @@
+"""Operators of the graph IR, one file a family. Each is defined once: see dlc.ir.operator."""

@@ -1,0 +1,179 @@
+"""Types of values: tensors with symbolic shape and physical layout, sequences, optionals."""
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from dlc.ir.dims import Dim, product, to_text
+from dlc.ir.dtypes import DType
+
+
+class FillKind(enum.Enum):
+    """What lanes outside the logical tensor (halo and padding) hold."""
+
+    ZERO = "zero"
+    NEG_INF = "neg_inf"
+    VALUE = "value"
+    UNDEFINED = "undefined"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fill:
+    """The content of halo or pad lanes; `value` is meaningful for VALUE only."""
+
+    kind: FillKind
+    value: float = 0.0
+
+    def satisfies(self, wanted: Fill) -> bool:
+        """Whether lanes filled so may be read by a consumer that asks for `wanted`."""
+        return wanted.kind is FillKind.UNDEFINED or self == wanted
+
+    @property
+    def number(self) -> float:
+        """The number in the lanes; nan for UNDEFINED, so that a wrong read shows."""
+        match self.kind:
+            case FillKind.ZERO:
+                return 0.0
+            case FillKind.NEG_INF:
+                return -math.inf
+            case FillKind.VALUE:
+                return self.value
+        return math.nan
+
+    def __str__(self) -> str:
+        return f"value({self.value})" if self.kind is FillKind.VALUE else self.kind.value
+
+
+ZERO = Fill(FillKind.ZERO)
+NEG_INF = Fill(FillKind.NEG_INF)
+UNDEFINED = Fill(FillKind.UNDEFINED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Halo:
+    """Physical padding of one logical axis: elements before and after it, and what they hold."""
+
+    axis: int
+    before: int
+    after: int
+    fill: Fill
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a logical tensor lies in memory, row-major over `order`.
+
+    `order` lists (logical axis, block or None). An axis that appears with a block is split: its None entry
+    walks the blocks, its block entry the elements within one. The extent of a blocked axis is rounded up to
+    the block; the extra lanes hold `pad`.
+    """
+
+    order: tuple[tuple[int, int | None], ...]
+    halos: tuple[Halo, ...] = ()
+    pad: Fill = UNDEFINED
+
+    def block(self, axis: int) -> int:
+        """The block of `axis`; 1 when it is not blocked."""
+        return next((block for a, block in self.order if a == axis and block), 1)
+
+    def halo(self, axis: int) -> Halo:
+        """The halo of `axis`; an empty one when it has none."""
+        return next((h for h in self.halos if h.axis == axis), Halo(axis, 0, 0, UNDEFINED))
+
+    def physical_shape(self, shape: Sequence[Dim]) -> tuple[Dim, ...]:
+        """The extents in memory, in `order`, of a tensor of logical `shape`."""
+        extents: list[Dim] = []
+        for axis, block in self.order:
+            if block:
+                extents.append(block)
+                continue
+            halo = self.halo(axis)
+            inside = shape[axis] + halo.before + halo.after
+            extents.append((inside + self.block(axis) - 1) // self.block(axis))
+        return tuple(extents)
+
+    def physical_index(self, index: Sequence[Dim]) -> tuple[Dim, ...]:
+        """The position in memory of the element at logical `index`."""
+        position: list[Dim] = []
+        for axis, block in self.order:
+            at = index[axis] + self.halo(axis).before
+            divisor = self.block(axis)
+            position.append(at % block if block else at // divisor)
+        return tuple(position)
+
+    def __str__(self) -> str:
+        order = ".".join(f"{axis}b{block}" if block else str(axis) for axis, block in self.order)
+        halos = "".join(f" halo({h.axis}, {h.before}, {h.after}, {h.fill})" for h in self.halos)
+        return f"<{order}{halos} pad({self.pad})>"
+
+
+def blocked_channels(rank: int, block: int, halos: tuple[Halo, ...] = (), pad: Fill = UNDEFINED) -> Layout:
+    """The layout N C/block spatial... block of a tensor whose axis 1 holds channels."""
+    return Layout((*((axis, None) for axis in range(rank)), (1, block)), halos, pad)
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorType:
+    """A tensor: element type, shape (ints and symbolic dims) and physical layout (None: row-major)."""
+
+    dtype: DType
+    shape: tuple[Dim, ...]
+    layout: Layout | None = None
+
+    @property
+    def rank(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def elements(self) -> Dim:
+        """The number of logical elements."""
+        return product(self.shape)
+
+    @property
+    def physical_shape(self) -> tuple[Dim, ...]:
+        """The extents in memory, halo and rounding included."""
+        return self.layout.physical_shape(self.shape) if self.layout else self.shape
+
+    @property
+    def is_static(self) -> bool:
+        """Whether every extent is a number."""
+        return all(isinstance(dim, int) for dim in self.shape)
+
+    def with_shape(self, shape: Sequence[Dim]) -> TensorType:
+        """The same element type, row-major, of another shape."""
+        return TensorType(self.dtype, tuple(shape))
+
+    def with_dtype(self, dtype: DType) -> TensorType:
+        """The same shape and layout of another element type."""
+        return dataclasses.replace(self, dtype=dtype)
+
+    def __str__(self) -> str:
+        dims = ", ".join(to_text(dim) for dim in self.shape)
+        return f"{self.dtype.text}[{dims}]{self.layout or ''}"
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceType:
+    """A list of values of one type."""
+
+    element: Type
+
+    def __str__(self) -> str:
+        return f"seq<{self.element}>"
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionalType:
+    """A value of a type, or none."""
+
+    element: Type
+
+    def __str__(self) -> str:
+        return f"optional<{self.element}>"
+
+
+Type: TypeAlias = TensorType | SequenceType | OptionalType
