@@ -231,7 +231,7 @@ class CancelledError(Error):
 
 
 class InternalError(Error):
-    """A bug in dlc. The hint says how to report it, with the command that writes a reproducer if there is one."""
+    """A bug in dlc; the hint says how to report it, or gives the command that writes a reproducer."""
 
     default_code = "internal"
 

@@ -17,7 +17,7 @@ class Limits:
     """What compiling and running one model may use. Every field is a positive integer.
 
     The defaults let ordinary models through (the largest have some 20,000 nodes and 10 GB of weights) and
-    stop the known bombs within seconds. Raise a field for a larger model: ``dlc.Limits(arena_bytes=64 << 30)``.
+    stop the known bombs within seconds. Raise a field for more: ``dlc.Limits(arena_bytes=64 << 30)``.
     """
 
     #: Bytes of the model file or message without external data; protobuf itself ends at 2 GiB.
@@ -57,7 +57,8 @@ class Limits:
         for name, value in self.to_dict().items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 shown = printable(repr(value))
-                raise InputError(f"Limits.{name} must be a positive integer, not {shown}", code="input/option")
+                message = f"Limits.{name} must be a positive integer, not {shown}"
+                raise InputError(message, code="input/option")
 
     def check(self, name: str, value: int, what: str, *, node: str | None = None) -> None:
         """Raise LimitError when `value` exceeds the field `name`; `what` says what was counted ("nodes")."""

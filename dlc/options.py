@@ -29,8 +29,8 @@ class Options:
     """Everything that decides how a model is compiled; stored in the package.
 
     Fields
-      target             "native", "x86-64-v3", "x86-64-v4", "cuda", "cuda:sm_90", ...; several: one package for
-                         all of them
+      target             "native", "x86-64-v3", "x86-64-v4", "cuda", "cuda:sm_90", ...; several make one
+                         package for all of them
       shapes             {"batch": 1} fixes a symbol; {"batch": (1, 8, 64)} hints its minimum, typical and
                          maximum extent; {"x": (1, 3, 224, 224)} gives an input's dims (None leaves one as is)
       precision          "model" computes in the model's dtypes; the others convert float32 contractions
@@ -110,7 +110,8 @@ class Options:
         for name in data:
             if name not in known:
                 shown = printable(repr(name))
-                raise InputError(f"unknown option {shown}", hint=f"one of {sorted(known)}", code="input/option")
+                hint = "one of " + ", ".join(sorted(known))
+                raise InputError(f"unknown option {shown}", hint=hint, code="input/option")
         limits = data.get("limits", {})
         return cls(**{**data, "limits": limits if isinstance(limits, Limits) else Limits.from_dict(limits)})
 
