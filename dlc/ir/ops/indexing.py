@@ -21,6 +21,7 @@ from dlc.ir.operator import (
     OperatorClass,
     compute_dtype,
     normalize_axis,
+    prod,
     tensor,
 )
 from dlc.ir.ops.movement import Movement, differ, required, text
@@ -81,7 +82,7 @@ class GatherElements(Movement):
 
 @dataclasses.dataclass(frozen=True)
 class GatherND(Movement):
-    """Slices of x at the index tuples along the last axis of `indices`; the first `batch_dims` axes are shared."""
+    """Slices of x at the index tuples on the last axis of `indices`; the first `batch_dims` axes are shared."""
 
     batch_dims: int
 
@@ -89,9 +90,10 @@ class GatherND(Movement):
         x, indices = tensor(inputs[0], "the operand"), index_tensor(inputs[1])
         width = tuple_width(indices)
         if not 0 <= self.batch_dims < min(x.rank, indices.rank):
-            raise InferenceError(f"{self.batch_dims} batch axes do not fit operands of ranks {x.rank} and {indices.rank}")
+            raise InferenceError(f"{self.batch_dims} batch axes do not fit {x} and {indices}")
         if self.batch_dims + width > x.rank:
-            raise InferenceError(f"index tuples of {width} entries after {self.batch_dims} batch axes do not fit {x}")
+            raise InferenceError(f"index tuples of {width} entries do not fit {x} "
+                                 f"after {self.batch_dims} batch axes")
         for axis in range(self.batch_dims):
             if differ(x.shape[axis], indices.shape[axis]):
                 raise InferenceError(f"batch axis {axis} has extents {to_text(x.shape[axis])} and "
@@ -102,9 +104,14 @@ class GatherND(Movement):
         x, indices = required(inputs[0]), required(inputs[1])
         batches = [axis.reshape(axis.shape + (1,) * (indices.ndim - 1 - self.batch_dims))
                    for axis in np.indices(indices.shape[:self.batch_dims], sparse=True)]
-        inner = [wrap(indices[..., entry], x.shape[self.batch_dims + entry]) for entry in range(indices.shape[-1])]
-        return (x[tuple(np.broadcast_arrays(*batches, *inner))] if batches or inner
-                else np.broadcast_to(x, indices.shape[:-1] + x.shape).copy(),)
+        inner = [wrap(indices[..., entry], x.shape[self.batch_dims + entry])
+                 for entry in range(indices.shape[-1])]
+        if not inner:
+            shape = indices.shape[:-1] + x.shape[self.batch_dims:]
+            gap = (1,) * (indices.ndim - 1 - self.batch_dims)
+            return (np.broadcast_to(x.reshape(x.shape[:self.batch_dims] + gap + x.shape[self.batch_dims:]),
+                                    shape).copy(),)
+        return (x[tuple(np.broadcast_arrays(*batches, *inner))],)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,21 +174,21 @@ class ScatterND(Scatter):
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
         x, indices, updates = required(inputs[0]), required(inputs[1]), required(inputs[2])
-        width = indices.shape[-1]
-        positions = tuple(wrap(indices[..., entry], x.shape[entry]).reshape(-1) for entry in range(width))
+        width, count = indices.shape[-1], prod(indices.shape[:-1])
+        updates = updates.reshape((count, *x.shape[width:]))
         if not width:
-            positions = (np.zeros(int(np.prod(indices.shape[:-1], dtype=np.int64)), dtype=np.int64),)
-            y = self.combine(x[None], positions, updates.reshape(positions[0].shape + x.shape), self.reduction)
-            return (y[0],)
-        return (self.combine(x, positions, updates.reshape(positions[0].shape + x.shape[width:]), self.reduction),)
+            everything = np.zeros(count, dtype=np.int64)
+            return (self.combine(x[None], (everything,), updates, self.reduction)[0],)
+        positions = tuple(wrap(indices[..., entry], x.shape[entry]).reshape(-1) for entry in range(width))
+        return (self.combine(x, positions, updates, self.reduction),)
 
 
 @dataclasses.dataclass(frozen=True)
 class OneHot(Movement):
     """values[1] where the position on the new `axis` (>= 0) equals the index, values[0] elsewhere.
 
-    Operands: indices (integers of any shape) and values [2] = (off, on). A negative index counts from `depth`;
-    one outside of [-depth, depth) gives a line of off values.
+    Operands: indices (integers of any shape) and values [2] = (off, on). A negative index counts from `depth`,
+    and one outside of [-depth, depth) gives a line of off values.
     """
 
     axis: int
@@ -224,7 +231,7 @@ def check_elements(x: TensorType, indices: TensorType, axis: int) -> None:
         raise InferenceError(f"indices {indices} must have the rank of {x}, and axis {axis} be at least 0")
     for other, (extent, length) in enumerate(zip(indices.shape, x.shape)):
         if other != axis and isinstance(extent, int) and isinstance(length, int) and extent > length:
-            raise InferenceError(f"axis {other} of indices has {extent} elements, that of the operand {length}")
+            raise InferenceError(f"axis {other} of indices has {extent} elements, the operand's {length}")
 
 
 def check_updates(x: TensorType, updates: TensorType, shape: Sequence[Dim], reduction: str) -> None:
@@ -242,6 +249,6 @@ def element_positions(shape: tuple[int, ...], indices: Array, axis: int) -> tupl
     positions = list(np.indices(indices.shape, sparse=True))
     for other, extent in enumerate(indices.shape):
         if other != axis and extent > shape[other]:
-            raise IndexFault(f"axis {other} of indices has {extent} elements, that of the operand {shape[other]}")
+            raise IndexFault(f"axis {other} of indices has {extent} elements, the operand's {shape[other]}")
     positions[axis] = wrap(indices, shape[axis])
     return tuple(positions)

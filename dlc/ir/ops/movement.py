@@ -93,8 +93,7 @@ class Transpose(Movement):
         return (x.with_shape([x.shape[axis] for axis in self.perm]),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        return (np.ascontiguousarray(required(inputs[0]).transpose(self.perm)).reshape(
-            [required(inputs[0]).shape[axis] for axis in self.perm]),)
+        return (required(inputs[0]).transpose(self.perm).copy(),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +136,7 @@ class Concat(Movement):
         shape = list(parts[0].shape)
         for index, part in enumerate(parts[1:], start=1):
             if part.rank != len(shape) or part.dtype is not parts[0].dtype:
-                raise InferenceError(f"operand {index} is {part}, the first one {parts[0]}: rank and type must agree")
+                raise InferenceError(f"operand {index} is {part}, but the first one {parts[0]}")
             for axis, extent in enumerate(part.shape):
                 if axis == self.axis:
                     shape[axis] = shape[axis] + extent
@@ -189,11 +188,12 @@ class Slice(Movement):
         check_extents(self.extents)
         if 0 in self.steps:
             raise InferenceError("a step is zero")
-        for axis, (length, start, extent, step) in enumerate(zip(x.shape, self.starts, self.extents, self.steps)):
+        for axis, step in enumerate(self.steps):
+            length, start, extent = x.shape[axis], self.starts[axis], self.extents[axis]
             if isinstance(length, int) and isinstance(start, int) and isinstance(extent, int) and extent:
                 last = start + (extent - 1) * step
                 if not (0 <= start < length and 0 <= last < length):
-                    raise InferenceError(f"elements {start} to {last} of axis {axis} are outside its extent {length}")
+                    raise InferenceError(f"elements {start} to {last} of axis {axis} of {x} do not exist")
         return (x.with_shape(self.extents),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
@@ -211,9 +211,9 @@ class Slice(Movement):
 
 @dataclasses.dataclass(frozen=True)
 class Pad(Movement):
-    """x with `before` and `after` elements (>= 0) added along each axis; operands x and the scalar value or None.
+    """x with `before` and `after` elements (>= 0) added along each axis; operands x and the value or None.
 
-    The element at position p - before[axis] outside of [0, n) is, by mode: the value (zero when absent);
+    The element at position p - before[axis] outside of [0, n) is, by mode: the scalar value (0 when absent);
     "edge" the nearest one inside; "reflect" the mirror image about the first and last element, which are not
     repeated (period 2n - 2); "wrap" the one at p modulo n. All but "constant" need n > 0.
     """
@@ -234,7 +234,7 @@ class Pad(Movement):
             if value.rank or value.dtype is not x.dtype:
                 raise InferenceError(f"the padding value must be a scalar of {x.dtype.text}, but is {value}")
         shape = [before + extent + after for before, extent, after in zip(self.before, x.shape, self.after)]
-        if self.mode != "constant" and any(extent == 0 and padded != 0 for extent, padded in zip(x.shape, shape)):
+        if self.mode != "constant" and any(old == 0 and new != 0 for old, new in zip(x.shape, shape)):
             raise InferenceError(f"mode {self.mode!r} cannot pad an axis without elements of {text(x.shape)}")
         return (x.with_shape(shape),)
 
@@ -270,7 +270,7 @@ class Pad(Movement):
 
 @dataclasses.dataclass(frozen=True)
 class Range(Movement):
-    """y[i] = start + i * delta for i below `extent`; operands start and delta are scalars of the result's type."""
+    """y[i] = start + i * delta for i below `extent`; operands start and delta are scalars of y's type."""
 
     extent: Dim
 
@@ -331,7 +331,7 @@ class Trilu(Movement):
 
 @dataclasses.dataclass(frozen=True)
 class ReverseSequence(Movement):
-    """The first lengths[b] elements along `time_axis` reversed in each batch b; operands x and lengths [batch].
+    """The first lengths[b] elements along `time_axis` reversed in batch b; operands x and lengths [batch].
 
     Axes are 0 and 1 in either order. Lengths outside of [0, extent of the time axis] are an IndexFault.
     """
@@ -342,7 +342,8 @@ class ReverseSequence(Movement):
     def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
         x, lengths = tensor(inputs[0], "the operand"), tensor(inputs[1], "the lengths")
         if {self.batch_axis, self.time_axis} != {0, 1}:
-            raise InferenceError(f"batch axis {self.batch_axis} and time axis {self.time_axis} must be 0 and 1")
+            raise InferenceError(f"the batch axis {self.batch_axis} and time axis {self.time_axis} "
+                                 "must be 0 and 1")
         if x.rank < 2:
             raise InferenceError(f"the operand must have at least 2 axes, but is {x}")
         if lengths.rank != 1 or differ(lengths.shape[0], x.shape[self.batch_axis]):
