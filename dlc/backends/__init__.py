@@ -1,0 +1,1 @@
+"""Code generators: each backend turns kernels into machine code for one family of targets."""
