@@ -1,0 +1,1 @@
+"""Lowering rules, one file a family: each writes the kernel of one operator in the kernel IR."""
