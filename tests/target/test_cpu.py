@@ -37,8 +37,12 @@ def test_unknown_names_are_refused() -> None:
 
 
 def test_cache_sizes_from_sysfs(tmp_path: Path) -> None:
-    entries = {"index0": ("1", "Data", "48K"), "index1": ("1", "Instruction", "64K"), "index2": ("2",
-    "Unified", "2M")} for name, (level, kind, size) in entries.items():
+    entries = {
+        "index0": ("1", "Data", "48K"),
+        "index1": ("1", "Instruction", "64K"),
+        "index2": ("2", "Unified", "2M"),
+    }
+    for name, (level, kind, size) in entries.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "level").write_text(level + "\n")
         (tmp_path / name / "type").write_text(kind + "\n")
