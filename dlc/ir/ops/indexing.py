@@ -82,7 +82,7 @@ class GatherElements(Movement):
 
 @dataclasses.dataclass(frozen=True)
 class GatherND(Movement):
-    """Slices of x at the index tuples on the last axis of `indices`; the first `batch_dims` axes are shared."""
+    """Slices of x at the index tuples on the last axis of `indices`, sharing the first `batch_dims` axes."""
 
     batch_dims: int
 
@@ -187,8 +187,8 @@ class ScatterND(Scatter):
 class OneHot(Movement):
     """values[1] where the position on the new `axis` (>= 0) equals the index, values[0] elsewhere.
 
-    Operands: indices (integers of any shape) and values [2] = (off, on). A negative index counts from `depth`,
-    and one outside of [-depth, depth) gives a line of off values.
+    Operands: indices (integers of any shape) and values [2] = (off, on). A negative index counts from
+    `depth`, and one outside of [-depth, depth) gives a line of off values.
     """
 
     axis: int

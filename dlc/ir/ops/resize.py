@@ -115,7 +115,7 @@ class Resize(Operator):
         return np.float32(size) / np.float32(extent) if extent else np.float32(1)
 
     def taps(self, at: Array, extent: int, scale: np.float32) -> tuple[Array, Array]:
-        """Positions [size, taps] in an axis of `extent` and their weights, for the coordinates `at` [size]."""
+        """Positions [size, taps] in an axis of `extent`, and their weights, for coordinates `at` [size]."""
         if self.mode == "nearest":
             position = nearest_position(at, self.nearest)[:, None]
             return np.clip(position, 0, extent - 1), np.ones(position.shape, dtype=np.float32)
@@ -154,7 +154,7 @@ class Resize(Operator):
 
 def source_coordinates(coordinates: str, extent: int, size: int, scale: np.float32,
                        window: tuple[np.float32, np.float32] | None = None) -> Array:
-    """The position in an axis of `extent` of each of `size` results, in float32; `window`: start, end of roi."""
+    """The position in an axis of `extent` of each of `size` results, in float32; window: start, end."""
     one, half = np.float32(1), np.float32(0.5)
     x = np.arange(size, dtype=np.float32)
     last, resized_last = np.float32(extent) - one, np.float32(size) - one
