@@ -21,6 +21,7 @@ from dlc.ir.operator import (
     tensor,
 )
 from dlc.ir.ops.checks import optional, require_equal, require_rank, require_shape
+from dlc.ir.ops.common import given
 from dlc.ir.types import TensorType, Type
 
 
@@ -93,8 +94,8 @@ class Attention(Operator):
                 require_equal(extent, wanted, "an axis of the mask and of the scores")
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        q, k, v, mask, past_k, past_v, nonpad = (*inputs, *[None] * 7)[:7]
-        assert q is not None and k is not None and v is not None
+        q, k, v = (given(operand) for operand in inputs[:3])
+        mask, past_k, past_v, nonpad = (*inputs[3:], *[None] * 4)[:4]
         present: tuple[Array, ...] = ()
         if past_k is not None and past_v is not None:
             k, v = np.concatenate((past_k, k), axis=2), np.concatenate((past_v, v), axis=2)
@@ -153,7 +154,7 @@ def _per_key_head(left: Array, right: Array) -> Array:
     """The matrix product of left [B, Hq, ...] with the head of right [B, Hk, ...] that each head reads."""
     batch, heads = left.shape[:2]
     grouped = left.reshape(batch, right.shape[1], heads // max(right.shape[1], 1), *left.shape[2:])
-    product = np.matmul(grouped, right[:, :, None])
+    product: Array = np.matmul(grouped, right[:, :, None])
     return product.reshape(batch, heads, *product.shape[3:])
 
 
@@ -199,8 +200,8 @@ class RotaryEmbedding(Operator):
         return (x,)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x, cos, sin, positions = (*inputs, None)[:4]
-        assert x is not None and cos is not None and sin is not None
+        x, cos, sin = (given(operand) for operand in inputs[:3])
+        positions = (*inputs, None)[3]
         if positions is not None:
             if ((positions < 0) | (positions >= len(cos))).any():
                 raise IndexFault(f"a position is outside the {len(cos)} rows of the table")

@@ -3,14 +3,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlc.ir.dims import Dim, to_text
+from dlc.ir.dims import Dim, bounds, to_text
 from dlc.ir.operator import InferenceError, tensor
 from dlc.ir.types import TensorType, Type
 
 
 def require_equal(left: Dim, right: Dim, what: str) -> None:
-    """InferenceError when two extents are known to differ; symbolic ones are believed."""
-    if isinstance(left, int) and isinstance(right, int) and left != right:
+    """InferenceError when two extents provably differ; others are believed until the symbols are bound."""
+    low, high = bounds(left - right)
+    if (low is not None and low > 0) or (high is not None and high < 0):
         raise InferenceError(f"{what}: {to_text(left)} and {to_text(right)} differ")
 
 

@@ -25,6 +25,7 @@ from dlc.ir.operator import (
     tensor,
 )
 from dlc.ir.ops.checks import require_equal
+from dlc.ir.ops.common import broadcast_shapes, given
 from dlc.ir.types import TensorType, Type
 
 
@@ -79,14 +80,13 @@ class MatMul(Operator):
             raise InferenceError("a matrix product takes no scalars")
         inner = b.shape[-2] if b.rank > 1 else b.shape[0]
         require_equal(a.shape[-1], inner, "the summed extents")
-        batch = dims.broadcast(a.shape[:-2], b.shape[:-2])
+        batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
         rows = a.shape[-2:-1]
         columns = b.shape[-1:] if b.rank > 1 else ()
         return (TensorType(contraction_dtype(a.dtype, b.dtype), (*batch, *rows, *columns)),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        a, b = inputs
-        assert a is not None and b is not None
+        a, b = (given(operand) for operand in inputs)
         carrier = carrier_dtype(a, b, a.shape[-1])
         sums = np.matmul(a.astype(carrier, copy=False), b.astype(carrier, copy=False))
         return (round_result(np.asarray(sums), result_dtype(a, b)),)
@@ -122,7 +122,7 @@ class Einsum(Operator):
             if operand.dtype is not operands[0].dtype or operand.dtype.kind in (Kind.BOOL, Kind.STRING):
                 raise InferenceError(f"operands must be numbers of one type, but one is {operand.dtype}")
             covered = _bind_subscripts(term, operand.shape, extents)
-            ellipsis = dims.broadcast(ellipsis, covered)
+            ellipsis = broadcast_shapes(ellipsis, covered)
         shape: list[Dim] = []
         for letter in result.replace("...", "."):
             if letter == ".":
@@ -134,7 +134,7 @@ class Einsum(Operator):
         return (TensorType(operands[0].dtype, tuple(shape)),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        operands = [operand for operand in inputs if operand is not None]
+        operands = [given(operand) for operand in inputs]
         carrier = compute_dtype(operands[0].dtype)
         wide = [operand.astype(carrier, copy=False) for operand in operands]
         result = np.einsum(self.equation, *wide, optimize=len(wide) > 1 and carrier.kind == "f")

@@ -21,11 +21,13 @@ from dlc.ir.operator import (
     tensor,
 )
 from dlc.ir.ops.checks import optional, require_equal, require_shape
+from dlc.ir.ops.common import given
 from dlc.ir.ops.contraction import carrier_dtype, contraction_dtype, result_dtype, round_result
 from dlc.ir.ops.windows import (
     numbers,
     output_extent,
     pad_spatial,
+    tap_of_kernel,
     tap_slices,
     taps,
     transposed_extent,
@@ -79,8 +81,7 @@ class Conv(Operator):
         return (TensorType(dtype, (x.shape[0], w.shape[0], *spatial)),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x, w, b = (*inputs, None)[:3]
-        assert x is not None and w is not None
+        x, w, b = given(inputs[0]), given(inputs[1]), (*inputs, None)[2]
         dtype = result_dtype(x, w)
         carrier = carrier_dtype(x, w, prod(w.shape[1:]))
         pads = [(dim(before), dim(after)) for before, after in self.pads]
@@ -95,7 +96,7 @@ class Conv(Operator):
             read = tap_slices(tap, outputs, self.strides, self.dilations)
             window = padded[(slice(None), slice(None), *read)]
             columns = window.reshape(batch, self.groups, per_group, prod(outputs))
-            sums += np.matmul(weights[(..., *tap)], columns)
+            sums += np.matmul(weights[tap_of_kernel(tap)], columns)
         y = sums.reshape(batch, channels, *outputs)
         return (round_result(_add_bias(y, b), dtype),)
 
@@ -155,8 +156,7 @@ class ConvTranspose(Operator):
         return [transposed_extent(*axis) for axis in axes]
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x, w, b = (*inputs, None)[:3]
-        assert x is not None and w is not None
+        x, w, b = given(inputs[0]), given(inputs[1]), (*inputs, None)[2]
         dtype = result_dtype(x, w)
         batch, inputs_per_group, outputs_per_group = len(x), len(w) // self.groups, w.shape[1]
         carrier = carrier_dtype(x, w, inputs_per_group * prod(w.shape[2:]))
@@ -168,7 +168,7 @@ class ConvTranspose(Operator):
         weights = w.astype(carrier, copy=False).reshape(self.groups, inputs_per_group, *w.shape[1:])
         sums = np.zeros((batch, self.groups * outputs_per_group, *full), carrier)
         for tap in taps(w.shape[2:]):
-            products = np.matmul(np.swapaxes(weights[(..., *tap)], 1, 2), columns)
+            products = np.matmul(np.swapaxes(weights[tap_of_kernel(tap)], 1, 2), columns)
             target = tap_slices(tap, x.shape[2:], self.strides, self.dilations)
             sums[(slice(None), slice(None), *target)] += products.reshape(batch, -1, *x.shape[2:])
         window = tuple(slice(front, front + o) for front, o in zip(before, outputs, strict=True))
@@ -215,8 +215,7 @@ class Pool(Operator):
         return (y, y.with_dtype(DType.I64)) if self.indices else (y,)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        (x,) = inputs
-        assert x is not None
+        x = given(inputs[0])
         outputs = numbers([dim(extent) for extent in self._extents(x.shape[2:])])
         pads = [(dim(before), dim(after)) for before, after in self.pads]
         if self.fn == "max":

@@ -23,6 +23,7 @@ from dlc.ir.operator import (
     tensor,
 )
 from dlc.ir.ops.checks import optional, require_rank, require_shape
+from dlc.ir.ops.common import given
 from dlc.ir.types import TensorType, Type
 
 
@@ -137,8 +138,8 @@ class _Operands:
 
 
 def _operands(op: _Recurrent, inputs: Sequence[Array | None], direction: int) -> _Operands:
-    x, w, r, b, lengths, hidden = (*inputs, *[None] * 6)[:6]
-    assert x is not None and w is not None and r is not None
+    x, w, r = (given(operand) for operand in inputs[:3])
+    b, lengths, hidden = (*inputs[3:], *[None] * 3)[:3]
     carrier = compute_dtype(x.dtype)
     steps, batch, _ = x.shape
     rows = op.gates * op.hidden
@@ -200,9 +201,7 @@ class LSTM(_Recurrent):
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
         padded = (*inputs, *[None] * 8)[:8]
-        x = padded[0]
-        assert x is not None
-        return _stack([self._direction(padded, direction) for direction in range(self.directions)], x)
+        return _stack([self._direction(padded, each) for each in range(self.directions)], given(inputs[0]))
 
     def _direction(self, inputs: Sequence[Array | None], direction: int) -> tuple[Array, tuple[Array, ...]]:
         operands = _operands(self, inputs, direction)
@@ -241,9 +240,7 @@ class GRU(_Recurrent):
         return self._infer_common(inputs)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        (x, *_) = inputs
-        assert x is not None
-        return _stack([self._direction(inputs, direction) for direction in range(self.directions)], x)
+        return _stack([self._direction(inputs, each) for each in range(self.directions)], given(inputs[0]))
 
     def _direction(self, inputs: Sequence[Array | None], direction: int) -> tuple[Array, tuple[Array, ...]]:
         operands = _operands(self, inputs, direction)
@@ -272,9 +269,7 @@ class RNN(_Recurrent):
         return self._infer_common(inputs)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        (x, *_) = inputs
-        assert x is not None
-        return _stack([self._direction(inputs, direction) for direction in range(self.directions)], x)
+        return _stack([self._direction(inputs, each) for each in range(self.directions)], given(inputs[0]))
 
     def _direction(self, inputs: Sequence[Array | None], direction: int) -> tuple[Array, tuple[Array, ...]]:
         operands = _operands(self, inputs, direction)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,11 @@ def numbers(extents: Sequence[int]) -> tuple[int, ...]:
 def taps(kernel: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """Every position of a kernel, row-major."""
     return itertools.product(*(range(extent) for extent in kernel))
+
+
+def tap_of_kernel(tap: Sequence[int]) -> tuple[Any, ...]:
+    """The index that takes one tap of weights [groups, out, in, K...]."""
+    return (slice(None), slice(None), slice(None), *tap)
 
 
 def tap_slices(tap: Sequence[int], outputs: Sequence[int], strides: Sequence[int],
