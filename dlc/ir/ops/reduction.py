@@ -91,9 +91,11 @@ class Reduce(Reduction):
             case "mean":
                 return self._mean(x)
             case "max":
-                return np.asarray(np.max(x, axis=self.axes, keepdims=self.keepdims, initial=_limit(dtype, -1)))
+                lowest = _limit(dtype, -1)
+                return np.asarray(np.max(x, axis=self.axes, keepdims=self.keepdims, initial=lowest))
             case "min":
-                return np.asarray(np.min(x, axis=self.axes, keepdims=self.keepdims, initial=_limit(dtype, 1)))
+                highest = _limit(dtype, 1)
+                return np.asarray(np.min(x, axis=self.axes, keepdims=self.keepdims, initial=highest))
             case "prod":
                 return np.asarray(np.prod(x, axis=self.axes, keepdims=self.keepdims, dtype=x.dtype))
             case "l1":
