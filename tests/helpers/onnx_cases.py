@@ -27,8 +27,8 @@ def one_node_model(op_type: str, inputs: Sequence[Array | None], outputs: int | 
     """A model of one node whose operands have the types of `inputs` (None: optional operand absent).
 
     Operands are named x0, x1, ...; those numbered in `constants` are initializers. `outputs` is a number (y0,
-    y1, ...) or the names, "" for an output that is not wanted. With `symbolic` every extent is a symbol of its
-    own. Attributes that are None are left out.
+    y1, ...) or the names, "" for an output that is not wanted. With `symbolic` every extent is a symbol of
+    its own. Attributes that are None are left out.
     """
     names = [f"y{index}" for index in range(outputs)] if isinstance(outputs, int) else list(outputs)
     operands = [f"x{index}" if array is not None else "" for index, array in enumerate(inputs)]
@@ -104,7 +104,7 @@ def run_evaluator(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Ar
 
 def assert_agrees(actual: Sequence[Array], expected: Sequence[Array],
                   tolerance: tuple[float, float] | None = None) -> None:
-    """Same number of arrays, dtypes and shapes; values within `tolerance` (relative, absolute) or the table."""
+    """Same number of arrays, dtypes and shapes; values within `tolerance` (relative, absolute)."""
     assert len(actual) == len(expected)
     for got, want in zip(actual, expected):
         want = np.asarray(want)

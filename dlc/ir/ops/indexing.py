@@ -246,7 +246,7 @@ def check_updates(x: TensorType, updates: TensorType, shape: Sequence[Dim], redu
 
 def element_positions(shape: tuple[int, ...], indices: Array, axis: int) -> tuple[Array, ...]:
     """The position in a tensor of `shape` that each element of `indices` speaks of, one array an axis."""
-    positions = list(np.indices(indices.shape, sparse=True))
+    positions: list[Array] = list(np.indices(indices.shape, sparse=True))
     for other, extent in enumerate(indices.shape):
         if other != axis and extent > shape[other]:
             raise IndexFault(f"axis {other} of indices has {extent} elements, the operand's {shape[other]}")

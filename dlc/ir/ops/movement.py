@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from dlc.errors import IndexFault, ShapeError
-from dlc.ir.dims import Dim, known_equal, product, to_text
+from dlc.ir.dims import Dim, product, to_text
 from dlc.ir.dtypes import DType
 from dlc.ir.operator import (
     Array,
@@ -361,8 +361,3 @@ class ReverseSequence(Movement):
                 raise IndexFault(f"sequence length {length} is outside [0, {batch_first.shape[1]}]")
             y[batch, :length] = batch_first[batch, :length][::-1]
         return (np.ascontiguousarray(np.moveaxis(y, 0, self.batch_axis)),)
-
-
-def same_shape(left: Sequence[Dim], right: Sequence[Dim]) -> bool:
-    """Whether two shapes are provably equal."""
-    return len(left) == len(right) and all(known_equal(a, b) for a, b in zip(left, right))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -195,7 +195,7 @@ def nearest_position(at: Array, nearest: str) -> Array:
     return below.astype(np.int64)
 
 
-def interpolation_dtype(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+def interpolation_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The type in which weighted sums of `dtype` are computed: float64 for 64-bit elements, else float32."""
     return np.dtype(np.float64 if dtype.itemsize > 4 else np.float32)
 
@@ -213,7 +213,7 @@ def cubic_kernel(distance: Array, coefficient: float) -> Array:
     return np.where(d <= 1, near, np.where(d < 2, far, np.float32(0)))
 
 
-def narrow(y: Array, dtype: np.dtype[np.generic]) -> Array:
+def narrow(y: Array, dtype: np.dtype[Any]) -> Array:
     """`y` in the result's type: floats are rounded once, integers truncated toward zero and saturated."""
     if y.dtype == dtype:
         return y
@@ -222,5 +222,5 @@ def narrow(y: Array, dtype: np.dtype[np.generic]) -> Array:
     info = np.iinfo(dtype)
     whole = np.nan_to_num(np.trunc(y.astype(np.float64)), nan=0.0)
     inside = np.clip(whole, float(info.min), np.nextafter(float(info.max) + 1, 0))
-    return inside.astype(dtype)
+    return np.asarray(inside.astype(dtype))
 
