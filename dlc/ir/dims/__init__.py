@@ -15,9 +15,9 @@ Code generators read the structure with ``match``: the kinds of node and their f
     Product(factors)                                                Broadcast(args)
 
 `nodes` and `atoms` hold the kinds of node, and sums and products; `division` and `remainders` the rules for
-``//`` and ``%``; `order` what is known about ``<=``, and the rules for min, max and broadcast; `evaluation`
-values and substitution; `text` the text form; `queries` questions about the form; `guard` relations that are
-checked when sizes are bound.
+``//`` and ``%``; `order` and `proofs` what is known about ``<=``, and the rules for min, max and
+broadcast; `evaluation` values and substitution; `text` the text form; `queries` questions about the form;
+`guard` relations that are checked when sizes are bound.
 """
 
 from dlc.ir.dims.division import ceildiv, divides, exact_quotient, floordiv, mod

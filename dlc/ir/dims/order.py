@@ -11,12 +11,12 @@ from dlc.ir.dims.nodes import (
     DimExpr,
     Max,
     Min,
-    Mod,
     add_scaled,
     as_dim,
     bounds,
     sort_key,
 )
+from dlc.ir.dims.proofs import prove_nonnegative
 
 #: Up to this number of arguments, minimum and maximum compare each pair of them.
 _PAIRWISE_LIMIT = 16
@@ -52,22 +52,7 @@ def known_le(left: Dim, right: Dim) -> bool:
         return True
     if not isinstance(left, DimExpr) and not isinstance(right, DimExpr):
         return False
-    difference_low = bounds(add_scaled(right, left, -1))[0]
-    if difference_low is not None and difference_low >= 0:
-        return True
-    match left:
-        case Min(args) if any(known_le(arg, right) for arg in args):
-            return True
-        case Max(args) if all(known_le(arg, right) for arg in args):
-            return True
-        case Mod(_, divisor) if is_positive(divisor) and known_le(add_scaled(divisor, 1, -1), right):
-            return True
-    match right:
-        case Max(args):
-            return any(known_le(left, arg) for arg in args)
-        case Min(args):
-            return all(known_le(left, arg) for arg in args)
-    return False
+    return prove_nonnegative(add_scaled(right, left, -1))
 
 
 def minimum(first: Dim, second: Dim, *rest: Dim) -> Dim:
