@@ -1,0 +1,86 @@
+"""What code generation hands on about each kernel: its function, its arguments, its chunks."""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from dlc.backends.cpu import types as t
+from dlc.backends.cpu.access import storage_type
+from dlc.backends.cpu.builder import FunctionBuilder
+from dlc.backends.cpu.expressions import ExpressionEmitter
+from dlc.backends.cpu.module import Module
+from dlc.ir.dims import Dim, Symbol, free_symbols
+from dlc.lowering.kernel import Kernel, Param
+
+#: Bytes of an argument slot.
+SLOT = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledKernel:
+    """A kernel's function in the module.
+
+    Its argument block holds the parameters' pointers in order, then the numbers of `symbols`, then the address of
+    the fault word when `reports_faults`. `chunks` is the number of chunks of a launch (0: nothing to do) and
+    `scratch` the bytes of scratch memory that one participant needs; `packed` names parameters that expect their
+    constant rearranged, with the function that does it.
+    """
+
+    function: str
+    kernel: Kernel
+    template: str
+    symbols: tuple[Symbol, ...]
+    chunks: Dim
+    scratch: Dim
+    reports_faults: bool
+
+
+class KernelFrame:
+    """The entry of a kernel's function: arguments loaded, symbols bound, an expression emitter ready."""
+
+    def __init__(self, module: Module, name: str, kernel: Kernel, more_dims: Sequence[Dim] = ()) -> None:
+        self.kernel = kernel
+        self.symbols = kernel_symbols(kernel, more_dims)
+        self.b: FunctionBuilder = module.function(
+            name, [("args", t.ptr), ("chunk", t.i64), ("scratch", t.ptr)])
+        self.name = name
+        args, self.chunk, self.scratch = self.b.params
+        self.reports_faults = False
+        self.pointers: dict[str, t.Value] = {}
+        for slot, param in enumerate(kernel.params):
+            self.pointers[param.name] = self._argument(args, slot, t.ptr)
+        self._args = args
+        numbers = {symbol.name: self._argument(args, len(kernel.params) + i, t.i64)
+                   for i, symbol in enumerate(self.symbols)}
+        params = {param.name: param for param in kernel.params}
+        self.emitter = ExpressionEmitter(self.b, params, self.pointers, self._report_fault)
+        self.emitter.axes.update(numbers)
+
+    def _argument(self, args: t.Value, slot: int, type_: t.IRType) -> t.Value:
+        return self.b.load_invariant(self.b.byte_offset(args, slot * SLOT), type_)
+
+    def _report_fault(self, bad: t.Value) -> None:
+        self.reports_faults = True
+        with self.b.if_(bad):
+            word = self._argument(self._args, len(self.kernel.params) + len(self.symbols), t.ptr)
+            self.b.call("dlc_report_fault", [word, self.chunk])
+
+    def finish(self, template: str, chunks: Dim, scratch: Dim = 0) -> CompiledKernel:
+        """Close the function."""
+        return CompiledKernel(self.name, self.kernel, template, self.symbols, chunks, scratch, self.reports_faults)
+
+
+def kernel_symbols(kernel: Kernel, more_dims: Sequence[Dim] = ()) -> tuple[Symbol, ...]:
+    """The symbols, besides the axes, that the kernel's extents, shapes and indices speak of, by name."""
+    from dlc.lowering.inspect import kernel_dims
+    axes = {axis.name for axis in kernel.axes}
+    symbols = {s.name: s for dim in (*kernel_dims(kernel), *more_dims) for s in free_symbols(dim)}
+    return tuple(symbol for name, symbol in sorted(symbols.items()) if name not in axes)
+
+
+def element_bytes(param: Param) -> int:
+    """Bytes of one element of a parameter in memory."""
+    return max(storage_type(param.type.dtype).bytes, 1)
+
+
+ChunkBody = Callable[[t.Value, t.Value], None]
