@@ -24,7 +24,8 @@ from dlc.ir.operator import (
     prod,
     tensor,
 )
-from dlc.ir.ops.movement import Movement, differ, required, text
+from dlc.ir.ops.common import given, known_different
+from dlc.ir.ops.movement import Movement, text
 from dlc.ir.types import TensorType, Type
 
 REDUCTIONS = ("none", "add", "mul", "min", "max")
@@ -60,7 +61,7 @@ class Gather(Movement):
         return (x.with_shape(x.shape[:self.axis] + indices.shape + x.shape[self.axis + 1:]),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x, indices = required(inputs[0]), required(inputs[1])
+        x, indices = given(inputs[0]), given(inputs[1])
         return (np.asarray(np.take(x, wrap(indices, x.shape[self.axis]), axis=self.axis)),)
 
 
@@ -76,7 +77,7 @@ class GatherElements(Movement):
         return (x.with_shape(indices.shape),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x, indices = required(inputs[0]), required(inputs[1])
+        x, indices = given(inputs[0]), given(inputs[1])
         return (x[element_positions(x.shape, indices, self.axis)],)
 
 
@@ -95,13 +96,13 @@ class GatherND(Movement):
             raise InferenceError(f"index tuples of {width} entries do not fit {x} "
                                  f"after {self.batch_dims} batch axes")
         for axis in range(self.batch_dims):
-            if differ(x.shape[axis], indices.shape[axis]):
+            if known_different(x.shape[axis], indices.shape[axis]):
                 raise InferenceError(f"batch axis {axis} has extents {to_text(x.shape[axis])} and "
                                      f"{to_text(indices.shape[axis])}")
         return (x.with_shape(indices.shape[:-1] + x.shape[self.batch_dims + width:]),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x, indices = required(inputs[0]), required(inputs[1])
+        x, indices = given(inputs[0]), given(inputs[1])
         batches = [axis.reshape(axis.shape + (1,) * (indices.ndim - 1 - self.batch_dims))
                    for axis in np.indices(indices.shape[:self.batch_dims], sparse=True)]
         inner = [wrap(indices[..., entry], x.shape[self.batch_dims + entry])
@@ -153,7 +154,7 @@ class ScatterElements(Scatter):
         return (x.with_shape(x.shape),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x, indices, updates = required(inputs[0]), required(inputs[1]), required(inputs[2])
+        x, indices, updates = given(inputs[0]), given(inputs[1]), given(inputs[2])
         return (self.combine(x, element_positions(x.shape, indices, self.axis), updates, self.reduction),)
 
 
@@ -173,7 +174,7 @@ class ScatterND(Scatter):
         return (x.with_shape(x.shape),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x, indices, updates = required(inputs[0]), required(inputs[1]), required(inputs[2])
+        x, indices, updates = given(inputs[0]), given(inputs[1]), given(inputs[2])
         width, count = indices.shape[-1], prod(indices.shape[:-1])
         updates = updates.reshape((count, *x.shape[width:]))
         if not width:
@@ -198,7 +199,7 @@ class OneHot(Movement):
         indices, values = tensor(inputs[0], "indices"), tensor(inputs[1], "values")
         if not indices.dtype.is_integer:
             raise InferenceError(f"indices must be integers, but are {indices}")
-        if values.rank != 1 or differ(values.shape[0], 2):
+        if values.rank != 1 or known_different(values.shape[0], 2):
             raise InferenceError(f"values must have shape [2], but are {values}")
         if not 0 <= self.axis <= indices.rank:
             raise InferenceError(f"axis {self.axis} is outside [0, {indices.rank}]")
@@ -207,7 +208,7 @@ class OneHot(Movement):
         return (values.with_shape((*indices.shape[:self.axis], self.depth, *indices.shape[self.axis:])),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        indices, values = required(inputs[0]).astype(np.int64), required(inputs[1])
+        indices, values = given(inputs[0]).astype(np.int64), given(inputs[1])
         depth = dim(self.depth)
         hot = np.expand_dims(np.where(indices < 0, indices + depth, indices), self.axis)
         line = np.arange(depth).reshape((-1,) + (1,) * (indices.ndim - self.axis))
@@ -240,7 +241,7 @@ def check_updates(x: TensorType, updates: TensorType, shape: Sequence[Dim], redu
         raise InferenceError(f"reduction {reduction!r} is none of {', '.join(REDUCTIONS)}")
     if updates.dtype is not x.dtype:
         raise InferenceError(f"updates are {updates.dtype.text}, but the operand is {x.dtype.text}")
-    if updates.rank != len(shape) or any(differ(a, b) for a, b in zip(updates.shape, shape)):
+    if updates.rank != len(shape) or any(known_different(a, b) for a, b in zip(updates.shape, shape)):
         raise InferenceError(f"updates must have shape {text(shape)}, but are {updates}")
 
 

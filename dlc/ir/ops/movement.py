@@ -20,6 +20,7 @@ from dlc.ir.operator import (
     normalize_axis,
     tensor,
 )
+from dlc.ir.ops.common import given, known_different
 from dlc.ir.types import TensorType, Type
 
 PAD_MODES = ("constant", "edge", "reflect", "wrap")
@@ -35,21 +36,9 @@ class Movement(Operator):
         return 0
 
 
-def required(array: Array | None) -> Array:
-    """An operand that inference has found present."""
-    if array is None:
-        raise TypeError("an operand that inference requires is absent")
-    return array
-
-
 def text(shape: Sequence[Dim]) -> str:
     """A shape as it stands in messages."""
     return f"[{', '.join(to_text(dim) for dim in shape)}]"
-
-
-def differ(left: Dim, right: Dim) -> bool:
-    """Whether two extents are numbers and not equal; symbolic ones may yet turn out equal at run time."""
-    return isinstance(left, int) and isinstance(right, int) and left != right
 
 
 def check_extents(shape: Sequence[Dim]) -> None:
@@ -67,13 +56,13 @@ class Reshape(Movement):
     def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
         x = tensor(inputs[0], "the operand")
         check_extents(self.shape)
-        if differ(x.elements, product(self.shape)):
+        if known_different(x.elements, product(self.shape)):
             raise InferenceError(f"shape {text(self.shape)} holds {product(self.shape)} elements, "
                                  f"but the operand has {x.elements}")
         return (x.with_shape(self.shape),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x = required(inputs[0])
+        x = given(inputs[0])
         shape = tuple(dim(extent) for extent in self.shape)
         if any(extent < 0 for extent in shape) or x.size != int(np.prod(shape, dtype=np.int64)):
             raise ShapeError(f"a tensor of shape {x.shape} cannot be reshaped to {shape}")
@@ -93,7 +82,7 @@ class Transpose(Movement):
         return (x.with_shape([x.shape[axis] for axis in self.perm]),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        return (required(inputs[0]).transpose(self.perm).copy(),)
+        return (given(inputs[0]).transpose(self.perm).copy(),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,12 +98,12 @@ class Expand(Movement):
             raise InferenceError(f"rank {x.rank} cannot be expanded to the {len(self.shape)} axes of "
                                  f"{text(self.shape)}")
         for extent, wanted in zip(reversed(x.shape), reversed(self.shape)):
-            if extent != 1 and differ(extent, wanted):
+            if extent != 1 and known_different(extent, wanted):
                 raise InferenceError(f"{text(x.shape)} cannot be expanded to {text(self.shape)}")
         return (x.with_shape(self.shape),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x = required(inputs[0])
+        x = given(inputs[0])
         shape = tuple(dim(extent) for extent in self.shape)
         try:
             return (np.broadcast_to(x, shape).copy(),)
@@ -140,7 +129,7 @@ class Concat(Movement):
             for axis, extent in enumerate(part.shape):
                 if axis == self.axis:
                     shape[axis] = shape[axis] + extent
-                elif differ(shape[axis], extent):
+                elif known_different(shape[axis], extent):
                     raise InferenceError(f"extents of axis {axis} differ: {to_text(shape[axis])} and "
                                          f"{to_text(extent)} of operand {index}")
                 elif isinstance(extent, int):
@@ -148,7 +137,7 @@ class Concat(Movement):
         return (parts[0].with_shape(shape),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        parts = [required(part) for part in inputs]
+        parts = [given(part) for part in inputs]
         others = {part.shape[:self.axis] + part.shape[self.axis + 1:] for part in parts}
         if len(others) > 1:
             raise ShapeError(f"tensors of shapes {[part.shape for part in parts]} cannot be concatenated "
@@ -170,7 +159,7 @@ class Tile(Movement):
         return (x.with_shape([extent * count for extent, count in zip(x.shape, self.repeats)]),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        return (np.tile(required(inputs[0]), [dim(count) for count in self.repeats]),)
+        return (np.tile(given(inputs[0]), [dim(count) for count in self.repeats]),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +186,7 @@ class Slice(Movement):
         return (x.with_shape(self.extents),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x = required(inputs[0])
+        x = given(inputs[0])
         window = []
         for axis, (start, extent, step) in enumerate(zip(self.starts, self.extents, self.steps)):
             first, count = dim(start), dim(extent)
@@ -239,7 +228,7 @@ class Pad(Movement):
         return (x.with_shape(shape),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x = required(inputs[0])
+        x = given(inputs[0])
         value = inputs[1] if len(inputs) > 1 else None
         pads = [(dim(before), dim(after)) for before, after in zip(self.before, self.after)]
         if any(min(pad) < 0 for pad in pads):
@@ -282,7 +271,7 @@ class Range(Movement):
         return (TensorType(start.dtype, (self.extent,)),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        start, delta = required(inputs[0]), required(inputs[1])
+        start, delta = given(inputs[0]), given(inputs[1])
         dtype = compute_dtype(start.dtype)
         steps = np.arange(dim(self.extent)).astype(dtype)
         with np.errstate(all="ignore"):
@@ -322,7 +311,7 @@ class Trilu(Movement):
         return (x.with_shape(x.shape),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x = required(inputs[0])
+        x = given(inputs[0])
         rows, columns = x.shape[-2:]
         offset = np.arange(columns)[None, :] - np.arange(rows)[:, None]
         keep = offset >= dim(self.k) if self.upper else offset <= dim(self.k)
@@ -346,14 +335,14 @@ class ReverseSequence(Movement):
                                  "must be 0 and 1")
         if x.rank < 2:
             raise InferenceError(f"the operand must have at least 2 axes, but is {x}")
-        if lengths.rank != 1 or differ(lengths.shape[0], x.shape[self.batch_axis]):
+        if lengths.rank != 1 or known_different(lengths.shape[0], x.shape[self.batch_axis]):
             raise InferenceError(f"lengths must be [{to_text(x.shape[self.batch_axis])}], but are {lengths}")
         if not lengths.dtype.is_integer:
             raise InferenceError(f"lengths must be integers, but are {lengths}")
         return (x.with_shape(x.shape),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x, lengths = required(inputs[0]), required(inputs[1])
+        x, lengths = given(inputs[0]), given(inputs[1])
         batch_first = np.moveaxis(x, self.batch_axis, 0)
         y = batch_first.copy()
         for batch, length in enumerate(lengths.tolist()):

@@ -21,7 +21,8 @@ from dlc.ir.operator import (
     OperatorClass,
     tensor,
 )
-from dlc.ir.ops.movement import check_extents, differ, required
+from dlc.ir.ops.common import given, known_different
+from dlc.ir.ops.movement import check_extents
 from dlc.ir.types import Type
 
 MODES = ("nearest", "linear", "cubic")
@@ -78,16 +79,16 @@ class Resize(Operator):
         if self.mode != "nearest" and not (x.dtype.is_float or x.dtype.is_integer):
             raise InferenceError(f"mode {self.mode!r} cannot interpolate {x.dtype.text}")
         for axis, (extent, size) in enumerate(zip(x.shape, self.sizes)):
-            if extent == 0 and differ(size, 0):
+            if extent == 0 and known_different(size, 0):
                 raise InferenceError(f"axis {axis} has no elements to give {to_text(size)}")
         if self.crops:
             roi = tensor(inputs[1] if len(inputs) > 1 else None, "roi")
-            if roi.rank != 1 or differ(roi.shape[0], 2 * x.rank) or not roi.dtype.is_float:
+            if roi.rank != 1 or known_different(roi.shape[0], 2 * x.rank) or not roi.dtype.is_float:
                 raise InferenceError(f"roi must be floats [{2 * x.rank}], but is {roi}")
         return (x.with_shape(self.sizes),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x = required(inputs[0])
+        x = given(inputs[0])
         roi = np.asarray(inputs[1], dtype=np.float32) if self.crops else None
         y = x if self.mode == "nearest" else x.astype(interpolation_dtype(x.dtype))
         outside: list[tuple[int, Array]] = []

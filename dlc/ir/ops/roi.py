@@ -20,7 +20,7 @@ from dlc.ir.operator import (
     compute_dtype,
     tensor,
 )
-from dlc.ir.ops.movement import differ, required
+from dlc.ir.ops.common import given, known_different
 from dlc.ir.types import Type
 
 
@@ -55,15 +55,15 @@ class RoiAlign(Operator):
                                  "samples make no result")
         if x.rank != 4 or not x.dtype.is_float:
             raise InferenceError(f"the operand must be floats [N, C, H, W], but is {x}")
-        if rois.rank != 2 or differ(rois.shape[1], 4) or rois.dtype is not x.dtype:
+        if rois.rank != 2 or known_different(rois.shape[1], 4) or rois.dtype is not x.dtype:
             raise InferenceError(f"rois must be {x.dtype.text}[R, 4], but are {rois}")
         if (images.dtype not in (DType.I32, DType.I64) or images.rank != 1
-                or differ(images.shape[0], rois.shape[0])):
+                or known_different(images.shape[0], rois.shape[0])):
             raise InferenceError(f"batch indices must be i64[{to_text(rois.shape[0])}], but are {images}")
         return (x.with_shape((rois.shape[0], x.shape[1], self.output_height, self.output_width)),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        x, rois, images = required(inputs[0]), required(inputs[1]), required(inputs[2])
+        x, rois, images = given(inputs[0]), given(inputs[1]), given(inputs[2])
         dtype = compute_dtype(x.dtype)
         y = np.zeros((len(rois), x.shape[1], self.output_height, self.output_width), dtype=dtype)
         for index, (roi, image) in enumerate(zip(rois.astype(dtype), images.tolist())):
