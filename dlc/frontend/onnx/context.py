@@ -107,6 +107,10 @@ class NodeContext:
         """Whether the attribute is present."""
         return key in self.attributes
 
+    def strings(self, key: str, default: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Attribute of strings; ModelError when absent without a default."""
+        return tuple(self._needed(key, self._typed(key, default, (list, tuple), "a list of strings")))
+
     def _needed(self, key: str, value: Any) -> Any:
         if value is None:
             self.fail(f"attribute {key!r} is missing")

@@ -1,0 +1,138 @@
+"""Attention and RotaryEmbedding."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.registry import importer
+from dlc.ir.dims import Dim, known_equal
+from dlc.ir.dtypes import DType
+from dlc.ir.graph import Value
+from dlc.ir.ops.attention import Attention, RotaryEmbedding
+from dlc.ir.ops.movement import Pad, Reshape, Transpose
+from dlc.ir.ops.pointwise import Cast
+
+#: TensorProto.DataType of softmax_precision -> element type.
+PRECISIONS = {1: DType.F32, 10: DType.F16, 11: DType.F64, 16: DType.BF16}
+
+
+@importer("Attention", since=23)
+def attention(ctx: NodeContext) -> Sequence[Value | None]:
+    """Scaled dot-product attention; operands of rank 3 are split into heads and joined again.
+
+    The evaluation is in at least float32, so softmax_precision only matters when it asks for float64: then
+    all of the attention is computed so.
+    """
+    q, k, v = (ctx.required(index) for index in range(3))
+    packed = q.tensor.rank == 3
+    if packed:
+        heads, key_heads = ctx.int("q_num_heads"), ctx.int("kv_num_heads")
+        q, k, v = (split_heads(ctx, x, count) for x, count in ((q, heads), (k, key_heads), (v, key_heads)))
+    elif q.tensor.rank != 4:
+        ctx.fail(f"Q must have rank 3 or 4, but is {q.type}")
+    for key, value in (("q_num_heads", q), ("kv_num_heads", k)):
+        if ctx.has(key) and isinstance(value.tensor.shape[1], int) and ctx.int(key) != value.tensor.shape[1]:
+            ctx.fail(f"{key} is {ctx.int(key)}, but the operand has {value.tensor.shape[1]} heads")
+    past_k, past_v = ctx.optional(4), ctx.optional(5)
+    total = k.tensor.shape[2] if past_k is None else past_k.tensor.shape[2] + k.tensor.shape[2]
+    operands = (q, k, v, _mask(ctx, q, total), past_k, past_v, ctx.optional(6))
+    outputs = _add_at_precision(ctx, _operator(ctx, q), operands,
+                                [x.tensor.dtype for x in (q, k, v, q)])
+    y = join_heads(ctx, outputs[0]) if packed else outputs[0]
+    present = outputs[1:3] if past_k is not None else (k, v)
+    return [y, *present, outputs[-1] if ctx.wants(3) else None][:len(ctx.output_names)]
+
+
+def _operator(ctx: NodeContext, q: Value) -> Attention:
+    """The operator that the node's attributes describe."""
+    if ctx.has("scale"):
+        scale = ctx.float("scale")
+        if scale < 0:
+            ctx.unsupported(f"the scale is {scale}; Q and K are multiplied by its square root")
+    else:
+        width = q.tensor.shape[3]
+        if not isinstance(width, int):
+            ctx.unsupported("the head size, and so the scale, is not known at compile time",
+                            "give Q a static last axis or set the attribute 'scale'")
+        scale = 1 / math.sqrt(width) if width else 1.0
+    mode = ctx.int("qk_matmul_output_mode", 0)
+    if mode not in range(4):
+        ctx.fail(f"qk_matmul_output_mode {mode} is none of 0, 1, 2, 3")
+    softcap = ctx.float("softcap", 0.0)
+    windows = ctx.int("left_window_size", -1), ctx.int("right_window_size", -1)
+    if softcap < 0 or min(windows) < -1:
+        ctx.fail("softcap must not be negative, and window sizes at least -1")
+    return Attention(scale, bool(ctx.int("is_causal", 0)), softcap, mode if ctx.wants(3) else None, *windows)
+
+
+def _mask(ctx: NodeContext, q: Value, total: Dim) -> Value | None:
+    """The mask as bool or in q's type, from opset 24 on lengthened to `total` keys with "do not attend"."""
+    mask = ctx.optional(3)
+    if mask is None:
+        return None
+    dtype = q.tensor.dtype
+    if mask.tensor.dtype not in (DType.BOOL, dtype):
+        mask = ctx.add(Cast(dtype), mask)
+    shape = mask.tensor.shape
+    if ctx.opset < 24 or not shape or known_equal(shape[-1], total):
+        return mask
+    before = (0,) * len(shape)
+    after = (*before[1:], total - shape[-1])
+    if mask.tensor.dtype is DType.BOOL:
+        return ctx.add(Pad(before, after, "constant"), mask, None)
+    return ctx.add(Pad(before, after, "constant"), mask, ctx.const(np.asarray(-np.inf), dtype=dtype))
+
+
+def _add_at_precision(ctx: NodeContext, op: Attention, operands: Sequence[Value | None],
+                      dtypes: Sequence[DType]) -> tuple[Value, ...]:
+    """Add the operator, between casts to and from float64 when softmax_precision asks for that.
+
+    `dtypes` are those of the results: y, present_k, present_v and scores.
+    """
+    if ctx.has("softmax_precision"):
+        wanted = PRECISIONS.get(ctx.int("softmax_precision"))
+        if wanted is None:
+            ctx.fail(f"softmax_precision {ctx.int('softmax_precision')} is no floating-point type")
+        if wanted is DType.F64 and dtypes[0] is not DType.F64:
+            wide = [value if value is None or not value.tensor.dtype.is_float
+                    else ctx.add(Cast(DType.F64), value) for value in operands]
+            results = ctx.builder.add_all(op, *wide)
+            return tuple(ctx.add(Cast(dtype), result) for dtype, result in zip(dtypes, results, strict=False))
+    return ctx.builder.add_all(op, *operands)
+
+
+def split_heads(ctx: NodeContext, x: Value, heads: int) -> Value:
+    """[B, S, heads * D] as [B, heads, S, D]."""
+    if x.tensor.rank != 3:
+        ctx.fail(f"%{x.name} must have rank 3 like Q, but is {x.type}")
+    batch, length, hidden = x.tensor.shape
+    if heads < 1 or (isinstance(hidden, int) and hidden % heads):
+        ctx.fail(f"{hidden} features of %{x.name} are not divisible by {heads} heads")
+    return ctx.add(Transpose((0, 2, 1, 3)), ctx.add(Reshape((batch, length, heads, hidden // heads)), x))
+
+
+def join_heads(ctx: NodeContext, x: Value) -> Value:
+    """[B, heads, S, D] as [B, S, heads * D]."""
+    batch, heads, length, width = x.tensor.shape
+    return ctx.add(Reshape((batch, length, heads * width)), ctx.add(Transpose((0, 2, 1, 3)), x))
+
+
+@importer("RotaryEmbedding", since=23)
+def rotary_embedding(ctx: NodeContext) -> Value:
+    """Rotary position embedding of a tensor [B, heads, S, D], or [B, S, heads * D] with num_heads."""
+    x = ctx.required(0)
+    packed = x.tensor.rank == 3
+    if packed:
+        x = split_heads(ctx, x, ctx.int("num_heads"))
+    elif x.tensor.rank != 4:
+        ctx.fail(f"X must have rank 3 or 4, but is {x.type}")
+    width: Dim = ctx.int("rotary_embedding_dim", 0) or x.tensor.shape[3]
+    if not isinstance(width, int):
+        ctx.unsupported("the head size is not known at compile time",
+                        "set the attribute 'rotary_embedding_dim'")
+    op = RotaryEmbedding(bool(ctx.int("interleaved", 0)), width)
+    y = ctx.add(op, x, ctx.required(1), ctx.required(2), ctx.optional(3))
+    return join_heads(ctx, y) if packed else y

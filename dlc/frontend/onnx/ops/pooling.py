@@ -1,0 +1,91 @@
+"""MaxPool, AveragePool, LpPool and MaxUnpool."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.registry import importer
+from dlc.frontend.onnx.windows import auto_pad, explicit_pads, per_axis, spatial_operand, window_pads
+from dlc.ir.dims import Dim, product
+from dlc.ir.graph import Value
+from dlc.ir.ops.convolution import Pool
+from dlc.ir.ops.indexing import ScatterElements
+from dlc.ir.ops.movement import Expand, Pad, Reshape
+
+
+def _pool(ctx: NodeContext, fn: str, *, dilated: bool = True, p: int = 2, include_pad: bool = False,
+          indices: bool = False) -> Pool:
+    """The pool that the node's attributes describe.
+
+    With auto_pad the standard's extents do not depend on ceil_mode (its two formulas for VALID and for SAME_*
+    agree), so ceil_mode matters for explicit padding only.
+    """
+    spatial = spatial_operand(ctx, 0).shape[2:]
+    kernel = ctx.ints("kernel_shape")
+    if len(kernel) != len(spatial) or min(kernel) < 1:
+        ctx.fail(f"kernel_shape {list(kernel)} does not fit {len(spatial)} spatial axes")
+    strides = per_axis(ctx, "strides", len(spatial))
+    dilations = per_axis(ctx, "dilations", len(spatial)) if dilated else (1,) * len(spatial)
+    if not dilated and ctx.has("dilations"):
+        ctx.fail(f"{ctx.op_type} has no dilations in opset {ctx.opset}")
+    return Pool(fn, kernel, strides, dilations, window_pads(ctx, spatial, kernel, strides, dilations),
+                ceil_mode=bool(ctx.int("ceil_mode", 0)) and auto_pad(ctx) == "NOTSET",
+                count_include_pad=include_pad, p=p, indices=indices,
+                column_major=indices and bool(ctx.int("storage_order", 0)))
+
+
+@importer("MaxPool")
+def max_pool(ctx: NodeContext) -> Sequence[Value]:
+    """Maxima of windows and, on request, their positions."""
+    return ctx.add_all(_pool(ctx, "max", indices=ctx.wants(1)), ctx.required(0))
+
+
+@importer("AveragePool")
+def average_pool(ctx: NodeContext) -> Value:
+    """Averages of windows; dilations came in opset 19."""
+    op = _pool(ctx, "average", dilated=ctx.opset >= 19, include_pad=bool(ctx.int("count_include_pad", 0)))
+    return ctx.add(op, ctx.required(0))
+
+
+@importer("LpPool", since=2)
+def lp_pool(ctx: NodeContext) -> Value:
+    """Lp norms of windows; dilations came in opset 18."""
+    p = ctx.int("p", 2)
+    if p < 1:
+        ctx.fail(f"attribute 'p' must be positive, but is {p}")
+    return ctx.add(_pool(ctx, "lp", dilated=ctx.opset >= 18, p=p), ctx.required(0))
+
+
+@importer("MaxUnpool", since=9)
+def max_unpool(ctx: NodeContext) -> Value:
+    """Put each element at its position in the pool's input (opset 9), zeros elsewhere.
+
+    The positions count in a tensor whose extents the window's attributes imply; a larger `output_shape` pads
+    it at the ends.
+    """
+    x, positions = ctx.required(0), ctx.required(1)
+    spatial = spatial_operand(ctx, 0).shape[2:]
+    kernel = ctx.ints("kernel_shape")
+    if len(kernel) != len(spatial):
+        ctx.fail(f"kernel_shape {list(kernel)} does not fit {len(spatial)} spatial axes")
+    strides = per_axis(ctx, "strides", len(spatial))
+    geometry = zip(spatial, kernel, strides, explicit_pads(ctx, len(spatial)), strict=True)
+    implied: list[Dim] = [*x.tensor.shape[:2]]
+    implied += [(extent - 1) * stride + window - before - after
+                for extent, window, stride, (before, after) in geometry]
+    zeros = ctx.add(Expand((product(implied),)), ctx.const(np.zeros(1), dtype=x.tensor.dtype))
+    flat = (product(x.tensor.shape),)
+    spread = ctx.add(ScatterElements(0, "none"), zeros, ctx.add(Reshape(flat), positions),
+                     ctx.add(Reshape(flat), x))
+    result = ctx.add(Reshape(tuple(implied)), spread)
+    if ctx.optional(2) is None:
+        return result
+    wanted = ctx.dims(2)
+    if len(wanted) != len(implied):
+        ctx.fail(f"output_shape has {len(wanted)} entries for a tensor of rank {len(implied)}")
+    after = tuple(extent - have for extent, have in zip(wanted, implied, strict=True))
+    if any(isinstance(extra, int) and extra < 0 for extra in after):
+        ctx.fail(f"output_shape {list(wanted)} is smaller than the unpooled tensor {implied}")
+    return ctx.add(Pad((0,) * len(after), after, "constant"), result, None)
