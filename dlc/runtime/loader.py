@@ -56,15 +56,20 @@ def check_object(code: bytes) -> None:
         )
 
 
+def _link_error(error: RuntimeError) -> PackageError:
+    message = f"compiled code cannot be linked: {printable(str(error))}"
+    return PackageError(message, hint="compile the model again")
+
+
 class JitLibrary:
     """Objects linked together and mapped into the process.
 
     `objects` are relocatable ELF files; `symbols` gives the addresses of functions that they import beyond
-    those of the C library; `exports` names what :meth:`address` will be asked for most (others are looked
-    up on demand). Raises PackageError if an object is damaged, for another machine, or needs a symbol that
-    nobody defines.
+    those of the C library. An object is linked when one of its symbols is first asked for: those of `exports`
+    at once, others by :meth:`address`. Linking raises PackageError if an object is damaged, for another
+    machine, or needs a symbol that nobody defines.
 
-    Addresses stay valid until :meth:`close` or the end of the object's life; each load and unload leaves
+    Addresses stay valid until :meth:`close` or the end of this object's life. Each load and unload leaves
     about 9 KB behind in LLVM, so load a model once, not once a call.
     """
 
@@ -89,9 +94,7 @@ class JitLibrary:
         try:
             tracker = builder.link(_process_linker(), self._name)
         except RuntimeError as error:
-            raise PackageError(
-                f"compiled code cannot be linked: {printable(str(error))}", hint="compile the model again"
-            ) from error
+            raise _link_error(error) from error
         self._trackers.append(tracker)
         self._addresses.update({name: int(tracker[name]) for name in names})
 
@@ -101,7 +104,7 @@ class JitLibrary:
         return not self._trackers
 
     def address(self, name: str) -> int:
-        """Address of the exported symbol `name`; PackageError if the objects do not define it."""
+        """Address of the global symbol `name`; PackageError if the objects do not define it."""
         if self.closed:
             raise ValueError("the library is closed")
         known = self._addresses.get(name)
@@ -109,9 +112,7 @@ class JitLibrary:
             try:
                 tracker = _process_linker().lookup(self._name, name)
             except RuntimeError as error:
-                raise PackageError(
-                    f"compiled code does not define {printable(name)}", hint="compile the model again"
-                ) from error
+                raise _link_error(error) from error
             self._trackers.append(tracker)
             known = self._addresses[name] = int(tracker[name])
         return known

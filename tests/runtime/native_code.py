@@ -43,7 +43,7 @@ define void @shift_add(ptr %args, i64 %chunk, ptr %scratch) {
 }
 
 ; Driver: arena = kernels to run, n, args of even kernels [4], args of odd kernels [4].
-define i64 @chain(ptr %context, ptr %symbols, ptr %inputs, ptr %outputs, ptr %constants, ptr %arena) {
+define i64 @chain(ptr %context, ptr %symbols, ptr %in, ptr %outputs, ptr %constants, ptr %arena) {
 entry:
   %kernels = load i64, ptr %arena
   %n.p = getelementptr i64, ptr %arena, i64 1
@@ -77,7 +77,7 @@ define void @record_thread(ptr %args, i64 %chunk, ptr %scratch) {
   ret void
 }
 
-; args: words of scratch, errors, addresses.   Fills the scratch block with the chunk, sleeps, counts changed words.
+; args: words of scratch, errors, addresses.   Fills the block with the chunk, sleeps, counts changed words.
 define void @fill_scratch(ptr %args, i64 %chunk, ptr %scratch) {
 entry:
   %words = load i64, ptr %args
@@ -147,7 +147,7 @@ define void @float_mode(ptr %args, i64 %chunk, ptr %scratch) {
 }
 
 ; Driver: launches float_mode with arena = args on symbols[0] chunks.
-define i64 @check_mode(ptr %context, ptr %symbols, ptr %inputs, ptr %outputs, ptr %constants, ptr %arena) {
+define i64 @check_mode(ptr %context, ptr %symbols, ptr %in, ptr %outputs, ptr %constants, ptr %arena) {
   %n = load i64, ptr %symbols
   call void @dlc_launch(ptr %context, ptr @float_mode, ptr %arena, i64 %n)
   ret i64 0
@@ -168,7 +168,7 @@ define void @count_and_cancel(ptr %args, i64 %chunk, ptr %scratch) {
 }
 
 ; Driver: symbols[0] launches of count_and_cancel with one chunk each, arena = args.
-define i64 @count_launches(ptr %context, ptr %symbols, ptr %inputs, ptr %outputs, ptr %constants, ptr %arena) {
+define i64 @count_launches(ptr %context, ptr %symbols, ptr %in, ptr %outputs, ptr %constants, ptr %arena) {
 entry:
   %n = load i64, ptr %symbols
   br label %next
@@ -185,14 +185,14 @@ out:
 }
 
 ; Driver: runs host step 7 on the outputs, then one launch of count_and_cancel.
-define i64 @ask_host(ptr %context, ptr %symbols, ptr %inputs, ptr %outputs, ptr %constants, ptr %arena) {
+define i64 @ask_host(ptr %context, ptr %symbols, ptr %in, ptr %outputs, ptr %constants, ptr %arena) {
   %status = call i64 @dlc_host_step(ptr %context, i64 7, ptr %outputs, ptr %symbols)
   call void @dlc_launch(ptr %context, ptr @count_and_cancel, ptr %arena, i64 1)
   ret i64 %status
 }
 
 ; Driver: reserves symbols[0] bytes of scratch.
-define i64 @reserve(ptr %context, ptr %symbols, ptr %inputs, ptr %outputs, ptr %constants, ptr %arena) {
+define i64 @reserve(ptr %context, ptr %symbols, ptr %in, ptr %outputs, ptr %constants, ptr %arena) {
   %bytes = load i64, ptr %symbols
   %status = call i64 @dlc_reserve_scratch(ptr %context, i64 %bytes)
   ret i64 %status
@@ -232,9 +232,9 @@ def new_context(threads: int, pool: Pool | None = None) -> Context:
 
 def launch(context: Context, kernel: str, args: ctypes.Array[ctypes.c_int64], chunks: int) -> None:
     """dlc_launch as a driver would call it."""
-    function = ctypes.CFUNCTYPE(
-        None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64
-    )(runtime().symbols["dlc_launch"])
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(
+        runtime().symbols["dlc_launch"]
+    )
     function(ctypes.addressof(context), kernels().address(kernel), ctypes.addressof(args), chunks)
 
 
