@@ -17,8 +17,8 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dlc.backends.cpu import types as t
-from dlc.backends.cpu.build.emitter import Lines, flatten
-from dlc.backends.cpu.build.vectors import VectorOps
+from dlc.backends.cpu.llvm.emitter import Lines, flatten
+from dlc.backends.cpu.llvm.vectors import VectorOps
 from dlc.errors import InternalError
 
 if TYPE_CHECKING:

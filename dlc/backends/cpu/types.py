@@ -13,7 +13,7 @@ import numpy as np
 from dlc.errors import InternalError
 
 if TYPE_CHECKING:
-    from dlc.backends.cpu.build.emitter import Scope
+    from dlc.backends.cpu.llvm.emitter import Scope
 
 #: Wider vectors keep LLVM busy for minutes (one instruction is split into hundreds); 64 lanes are one zmm
 #: of bytes.
