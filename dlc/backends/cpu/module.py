@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from dlc.backends.cpu import types as t
-from dlc.backends.cpu.llvmer import FunctionBuilder
+from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.errors import InternalError
 from dlc.target import CpuTarget
 

@@ -11,7 +11,7 @@ import enum
 import numpy as np
 
 from dlc.backends.cpu import types as t
-from dlc.backends.cpu.llvmer import FunctionBuilder
+from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.backends.cpu.types import Index, Operand, Value
 from dlc.errors import InternalError
 from dlc.ir.dtypes import DType, Kind

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dlc.backends.cpu import types as t
-from dlc.backends.cpu.llvmer import FunctionBuilder
+from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.objects import compile_module
 from dlc.target import CpuTarget, native, resolve

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dlc.backends.cpu import types as t
-from dlc.backends.cpu.llvmer import FunctionBuilder
+from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.types import f32, i8, i32, i64, ptr, vector
 from dlc.errors import InternalError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dlc.backends.cpu import semantics as sem, types as t
-from dlc.backends.cpu.llvmer import FunctionBuilder
+from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.types import Value
 from dlc.ir import dtypes

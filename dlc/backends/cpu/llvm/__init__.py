@@ -1,5 +1,5 @@
 """The parts of the function builder, one group of operations a file.
 
 `emitter` keeps lines, scopes and shared values; `integer`, `floats`, `vectors`, `memory` and `control` add
-operations as mixins; :class:`dlc.backends.cpu.llvmer.FunctionBuilder` joins them.
+operations as mixins; :class:`dlc.backends.cpu.builder.FunctionBuilder` joins them.
 """
