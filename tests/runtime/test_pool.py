@@ -76,10 +76,16 @@ def test_changing_thread_counts_share_one_pool(pool: Pool) -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_call_uses_no_more_threads_than_it_may(pool: Pool, threads: int) -> None:
     launch(new_context(6, pool), "record_thread", words(np.zeros(64, np.int64).ctypes.data, 0), 64)
-    ids = np.zeros(24, np.int64)
-    launch(new_context(threads, pool), "record_thread", words(ids.ctypes.data, 300), 24)
-    assert len(set(ids.tolist())) == threads
-    assert threading.get_native_id() in ids
+    context, ids = new_context(threads, pool), np.zeros(24, np.int64)
+    most = 0
+    for _ in range(200):  # on a busy machine a worker may come too late for all chunks of a launch
+        launch(context, "record_thread", words(ids.ctypes.data, 300), 24)
+        assert len(set(ids.tolist())) <= threads
+        assert threading.get_native_id() in ids
+        most = max(most, len(set(ids.tolist())))
+        if most == threads:
+            break
+    assert most == threads
 
 
 def test_a_kernel_of_one_chunk_runs_on_the_caller_and_starts_no_thread(pool: Pool) -> None:
@@ -219,14 +225,18 @@ def test_scratch_blocks_are_separate_and_large_enough(pool: Pool) -> None:
     context = new_context(3, pool)
     for size in (1000, 5_000_000, 100):  # grows, then stays
         _reserve(context, size)
-        errors, addresses = words(0), np.zeros(12, np.int64)
-        args = words(size // 8, ctypes.addressof(errors), addresses.ctypes.data)
-        launch(context, "fill_scratch", args, 12)
-        assert errors[0] == 0
-        blocks = sorted(set(addresses.tolist()))
+        blocks: set[int] = set()
+        for _ in range(200):  # on a busy machine a worker may come too late for all chunks of a launch
+            errors, addresses = words(0), np.zeros(12, np.int64)
+            args = words(size // 8, ctypes.addressof(errors), addresses.ctypes.data)
+            launch(context, "fill_scratch", args, 12)
+            assert errors[0] == 0
+            blocks |= set(addresses.tolist())
+            if len(blocks) > 1:
+                break
         assert 1 < len(blocks) <= 3 and context.scratch in blocks
         assert all(block % 4096 == 0 for block in blocks)
-        assert all(after - before >= size for before, after in itertools.pairwise(blocks))
+        assert all(after - before >= size for before, after in itertools.pairwise(sorted(blocks)))
     assert context.scratch_bytes >= 5_000_000
     runtime().release_scratch(context)
     assert context.scratch is None and context.scratch_bytes == 0
