@@ -10,7 +10,7 @@ from dlc.ir.operator import Operator
 from dlc.ir.ops.movement import Transpose
 from dlc.ir.ops.recurrent import GRU, LSTM, RNN
 
-#: ONNX's name in lower case -> (our name, default alpha, default beta), None where there is no such parameter.
+#: ONNX's name in lower case -> (our name, default alpha, default beta), None where there is none.
 #: The defaults are those of the operators of these names; for Affine and ScaledTanh, which are no operators,
 #: those of onnxruntime.
 ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
@@ -103,8 +103,8 @@ def _activations(ctx: NodeContext, default: list[str]) \
     """Names, alphas and betas of the activations of all directions.
 
     alpha and beta are consumed in order by those functions that take one (onnxruntime's reading of "consumed
-    in the order of activation functions"). RNN's default has a name for each of two directions, whatever their
-    number; only as many as are needed count.
+    in the order of activation functions"). RNN's default has a name for each of two directions, whatever
+    their number; only as many as are needed count.
     """
     directions = 2 if _direction(ctx) == "bidirectional" else 1
     given = [*ctx.strings("activations", ())] or default * directions
