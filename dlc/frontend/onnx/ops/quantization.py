@@ -1,0 +1,69 @@
+"""Quantization and dequantization of ONNX."""
+from __future__ import annotations
+
+from dlc.frontend.onnx.axes import front_axis
+from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.registry import importer
+from dlc.frontend.onnx.tensors import element_type
+from dlc.ir.dtypes import DType
+from dlc.ir.graph import Value
+from dlc.ir.ops.pointwise import Binary, Cast, Clip, Unary
+from dlc.ir.ops.quantization import DequantizeLinear, QuantizeLinear
+from dlc.ir.ops.reduction import Reduce
+
+
+@importer("QuantizeLinear", since=10)
+def quantize_linear(ctx: NodeContext) -> Value:
+    """Attributes by opset: `axis` 13, `saturate` 19, `block_size` and `output_dtype` 21, `precision` 23."""
+    x, scale, zero_point = ctx.required(0), ctx.required(1), ctx.optional(2)
+    to, precision = _dtype(ctx, "output_dtype"), _dtype(ctx, "precision")
+    if zero_point is not None:
+        if to is not None and to is not zero_point.tensor.dtype:
+            ctx.fail(f"attribute 'output_dtype' names {to.text}, but the zero point is {zero_point.type}")
+        to = zero_point.tensor.dtype
+    axis, block_size = _granularity(ctx, x, scale)
+    saturate = bool(ctx.int("saturate", 1))
+    operator = QuantizeLinear(axis, block_size, to or DType.U8, saturate, precision)
+    return ctx.add(operator, x, scale, zero_point)
+
+
+@importer("DequantizeLinear", since=10)
+def dequantize_linear(ctx: NodeContext) -> Value:
+    """Attributes by opset: `axis` 13, `block_size` 21, `output_dtype` 23."""
+    x, scale, zero_point = ctx.required(0), ctx.required(1), ctx.optional(2)
+    axis, block_size = _granularity(ctx, x, scale)
+    to = _dtype(ctx, "output_dtype") or scale.tensor.dtype
+    return ctx.add(DequantizeLinear(axis, block_size, to), x, scale, zero_point)
+
+
+def _dtype(ctx: NodeContext, key: str) -> DType | None:
+    """The element type that an attribute numbers; None when it is absent or 0."""
+    number = ctx.int(key, 0)
+    return element_type(number, f"attribute {key!r} of {ctx.name}") if number else None
+
+
+def _granularity(ctx: NodeContext, x: Value, scale: Value) -> tuple[int, int]:
+    """Axis (from the front) and block size; the axis is 0 where it has no meaning."""
+    axis, block_size = ctx.int("axis", 1), ctx.int("block_size", 0)
+    if block_size < 0:
+        ctx.fail(f"attribute 'block_size' must not be negative, but is {block_size}")
+    if scale.tensor.rank == 0 or x.tensor.rank <= 1:
+        return 0, block_size
+    return front_axis(ctx, axis, x.tensor.rank), block_size
+
+
+@importer("DynamicQuantizeLinear", since=11)
+def dynamic_quantize_linear(ctx: NodeContext) -> tuple[Value, ...]:
+    """The function of the standard: scale and zero point of u8 from the range of x, extended to hold 0."""
+    x = ctx.required(0)
+    if x.tensor.dtype is not DType.F32:
+        ctx.fail(f"the operand must be of type f32, but is {x.type}")
+    add = ctx.builder.add
+    axes = tuple(range(x.tensor.rank))
+    zero, steps = ctx.const(0.0, DType.F32), ctx.const(255.0, DType.F32)
+    low = add(Binary("min"), add(Reduce("min", axes, keepdims=False), x), zero)
+    high = add(Binary("max"), add(Reduce("max", axes, keepdims=False), x), zero)
+    scale = add(Binary("div"), add(Binary("sub"), high, low), steps)
+    exact = add(Clip(0.0, 255.0), add(Binary("sub"), zero, add(Binary("div"), low, scale)))
+    zero_point = add(Cast(DType.U8), add(Unary("round"), exact))
+    return (ctx.add(QuantizeLinear(0, 0, DType.U8), x, scale, zero_point), scale, zero_point)
