@@ -1,0 +1,107 @@
+"""Importers of operators that move whole elements: transposition, joining, splitting, repetition, order."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.geometry import clamp, one_axis, require_broadcast, require_equal, transposed
+from dlc.frontend.onnx.registry import importer
+from dlc.ir.dims import Dim, ceildiv, floordiv, total
+from dlc.ir.graph import Value
+from dlc.ir.ops.movement import Concat, Expand, ReverseSequence, Slice, Tile, Trilu
+
+
+@importer("Transpose")
+def transpose(ctx: NodeContext) -> Value:
+    """Permute the axes, by default reverse them."""
+    x = ctx.required(0)
+    perm = ctx.ints("perm", tuple(reversed(range(x.tensor.rank))))
+    if sorted(perm) != list(range(x.tensor.rank)):
+        ctx.fail(f"perm {list(perm)} is no permutation of the axes of {x.type}")
+    return transposed(ctx, x, perm)
+
+
+@importer("Expand")
+def expand(ctx: NodeContext) -> Value:
+    """Broadcast the operand and the requested shape to each other."""
+    x = ctx.required(0)
+    shape = require_broadcast(ctx, x.tensor.shape, ctx.dims(1))
+    return x if shape == x.tensor.shape else ctx.add(Expand(shape), x)
+
+
+@importer("Tile")
+def tile(ctx: NodeContext) -> Value:
+    """Repeat the operand along each axis."""
+    x, repeats = ctx.required(0), ctx.dims(1)
+    return x if all(count == 1 for count in repeats) else ctx.add(Tile(repeats), x)
+
+
+@importer("Concat")
+def concat(ctx: NodeContext) -> Value:
+    """Join along `axis`; the other extents must agree."""
+    parts = [ctx.required(index) for index in range(len(ctx.operands))]
+    if not parts:
+        ctx.fail("there is nothing to concatenate")
+    first = parts[0].tensor
+    axis = one_axis(ctx, ctx.int("axis"), first.rank)
+    for part in parts[1:]:
+        for other, (left, right) in enumerate(zip(first.shape, part.tensor.shape)):
+            if other != axis:
+                require_equal(ctx, left, right, f"extents of axis {other}")
+    return parts[0] if len(parts) == 1 else ctx.add(Concat(axis), *parts)
+
+
+@importer("Split")
+def split(ctx: NodeContext) -> list[Value]:
+    """Cut along `axis` into parts of the given extents, or into as many even parts as there are outputs."""
+    x = ctx.required(0)
+    shape = x.tensor.shape
+    axis = one_axis(ctx, ctx.int("axis", 0), len(shape))
+    count = len(ctx.output_names)
+    extents: Sequence[Dim] | None = None
+    if ctx.opset < 13:
+        extents = ctx.ints("split") if ctx.has("split") else None
+    elif ctx.optional(1) is not None:
+        extents = ctx.dims(1)
+    if extents is None:
+        extents = _even_parts(ctx, shape[axis], count)
+    elif ctx.opset >= 18 and ctx.has("num_outputs"):
+        ctx.fail("split and num_outputs exclude each other")
+    if len(extents) != count:
+        ctx.fail(f"{len(extents)} extents are given for {count} outputs")
+    require_equal(ctx, total(extents), shape[axis], "the sum of the parts and the extent to split")
+    parts: list[Value] = []
+    start: Dim = 0
+    for name, extent in zip(ctx.output_names, extents):
+        starts = tuple(start if other == axis else 0 for other in range(len(shape)))
+        window = Slice(starts, (*shape[:axis], extent, *shape[axis + 1:]), (1,) * len(shape))
+        parts.append(ctx.builder.add(window, x, names=[name or "unused"]))
+        start = start + extent
+    return parts
+
+
+def _even_parts(ctx: NodeContext, extent: Dim, count: int) -> list[Dim]:
+    """Extents of `count` parts: equal ones before opset 18, else rounded up with a smaller last one."""
+    if ctx.opset < 18:
+        part = floordiv(extent, count)
+        require_equal(ctx, extent, part * count, f"the extent and a multiple of {count} parts")
+        return [part] * count
+    if ctx.int("num_outputs", count) != count:
+        ctx.fail(f"num_outputs is {ctx.int('num_outputs')}, but the node has {count} outputs")
+    part = ceildiv(extent, count)
+    return [clamp(extent - index * part, 0, part) for index in range(count)]
+
+
+@importer("Trilu", since=14)
+def trilu(ctx: NodeContext) -> Value:
+    """Keep the upper or lower triangle of the last two axes."""
+    (k,) = ctx.dims(1) if ctx.optional(1) is not None else (0,)
+    return ctx.add(Trilu(bool(ctx.int("upper", 1)), k), ctx.required(0))
+
+
+@importer("ReverseSequence", since=10)
+def reverse_sequence(ctx: NodeContext) -> Value:
+    """Reverse a prefix of each batch entry along the time axis."""
+    rank = ctx.required(0).tensor.rank
+    batch, time = one_axis(ctx, ctx.int("batch_axis", 1), rank), one_axis(ctx, ctx.int("time_axis", 0), rank)
+    return ctx.add(ReverseSequence(batch, time), ctx.required(0), ctx.required(1))
