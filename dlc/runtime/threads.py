@@ -14,9 +14,9 @@ _SYSFS_CPUS = Path("/sys/devices/system/cpu")
 def default_threads(environment: Environment | None = None) -> int:
     """The physical cores in the affinity mask, or the control group's quota if that is less; at least 1.
 
-    Two hardware threads of a core share its multipliers and caches, so the second one adds little to a model's
-    speed; onnxruntime and PyTorch count cores, too. DLC_NUM_THREADS in `environment` (by default the process's)
-    overrides all of this.
+    Two hardware threads of a core share its multipliers and caches, so the second one adds little to a
+    model's speed; onnxruntime and PyTorch count cores, too. DLC_NUM_THREADS in `environment` (by default
+    the process's) overrides all of this.
     """
     variables = Environment.read() if environment is None else environment
     if variables.num_threads is not None:
@@ -25,7 +25,8 @@ def default_threads(environment: Environment | None = None) -> int:
 
 
 def physical_cores(cpus: set[int], root: Path = _SYSFS_CPUS) -> int:
-    """On how many different cores the logical `cpus` lie; where the system does not tell, each has its own."""
+    """On how many different cores the logical `cpus` lie; where the system does not tell, each has its
+    own."""
     return len({_siblings(root / f"cpu{cpu}") for cpu in cpus})
 
 

@@ -77,15 +77,18 @@ def test_changing_thread_counts_share_one_pool(pool: Pool) -> None:
 def test_a_call_uses_no_more_threads_than_it_may(pool: Pool, threads: int) -> None:
     launch(new_context(6, pool), "record_thread", words(np.zeros(64, np.int64).ctypes.data, 0), 64)
     context, ids = new_context(threads, pool), np.zeros(24, np.int64)
+    seen: set[int] = set()
     most = 0
     for _ in range(200):  # on a busy machine a worker may come too late for all chunks of a launch
         launch(context, "record_thread", words(ids.ctypes.data, 300), 24)
-        assert len(set(ids.tolist())) <= threads
-        assert threading.get_native_id() in ids
-        most = max(most, len(set(ids.tolist())))
+        team = set(ids.tolist())
+        assert len(team) <= threads
+        seen |= team
+        most = max(most, len(team))
         if most == threads:
             break
     assert most == threads
+    assert threading.get_native_id() in seen
 
 
 def test_a_kernel_of_one_chunk_runs_on_the_caller_and_starts_no_thread(pool: Pool) -> None:
@@ -232,7 +235,7 @@ def test_scratch_blocks_are_separate_and_large_enough(pool: Pool) -> None:
             launch(context, "fill_scratch", args, 12)
             assert errors[0] == 0
             blocks |= set(addresses.tolist())
-            if len(blocks) > 1:
+            if len(blocks) > 1 and context.scratch in blocks:
                 break
         assert 1 < len(blocks) <= 3 and context.scratch in blocks
         assert all(block % 4096 == 0 for block in blocks)
