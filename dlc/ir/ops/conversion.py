@@ -31,8 +31,9 @@ def float_limit(dtype: DType) -> float:
 def convert(array: Array, to: DType, saturate: bool = True, round_mode: str = "up") -> Array:
     """`array` in the element type `to`.
 
-    Floats round once, half to even. `saturate` clamps what is beyond the range of an 8-bit float, which
-    otherwise becomes infinite or NaN; `round_mode` ("up", "down", "nearest") is for f8e8m0 only.
+    Floats round once, half to even; integers reach floats narrower than f32 by way of f32. `saturate` clamps
+    what is beyond the range of an 8-bit float, which otherwise becomes infinite or NaN; `round_mode` ("up",
+    "down", "nearest") is for f8e8m0 only.
     """
     source = from_numpy(array.dtype)
     if source is to:
@@ -57,7 +58,9 @@ def _to_float(array: Array, to: DType, saturate: bool) -> Array:
         array = np.clip(array.astype(np.float64), -limit, limit)
     if to in _NATIVE_FLOATS:
         return np.asarray(array.astype(to.numpy))
-    if array.dtype != np.float32:
+    if array.dtype.kind in "iub" or from_numpy(array.dtype).is_integer:
+        array = array.astype(np.float32)
+    elif array.dtype != np.float32:
         array = _float32_to_odd(array.astype(np.float64))
     return np.asarray(array.astype(to.numpy))
 

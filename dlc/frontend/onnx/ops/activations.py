@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.geometry import require_equal
+from dlc.frontend.onnx.operands import require_fits
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.graph import Value
 from dlc.ir.ops.pointwise import Activation, Binary, Unary
@@ -86,6 +88,8 @@ def swiglu(ctx: NodeContext) -> Value:
     gate, linear = ctx.required(0), ctx.required(1)
     if gate.tensor.rank != linear.tensor.rank:
         ctx.fail(f"the operands must have one shape, but are {gate.type} and {linear.type}")
+    for left, right in zip(gate.tensor.shape, linear.tensor.shape):
+        require_equal(ctx, left, right, "the extents of the operands")
     return ctx.add(Binary("mul"), _swish(ctx, gate), linear)
 
 
@@ -98,9 +102,5 @@ def _swish(ctx: NodeContext, x: Value) -> Value:
 def prelu(ctx: NodeContext) -> Value:
     """x, or slope x where x < 0; the slope broadcasts to x."""
     x, slope = ctx.required(0), ctx.required(1)
-    if slope.tensor.rank > x.tensor.rank:
-        ctx.fail(f"the slope {slope.type} does not broadcast to {x.type}")
-    for extent, wanted in zip(reversed(slope.tensor.shape), reversed(x.tensor.shape)):
-        if wanted == 1 and extent != 1:
-            ctx.fail(f"the slope {slope.type} does not broadcast to {x.type}")
+    require_fits(ctx, slope, x, "the slope")
     return ctx.add(Binary("prelu"), x, slope)

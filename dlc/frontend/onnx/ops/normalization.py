@@ -3,11 +3,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dlc.frontend.onnx.axes import axis_attribute, front_axes
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.geometry import many_axes, require
+from dlc.frontend.onnx.operands import axis_attribute, require_channels, require_fits
 from dlc.frontend.onnx.registry import importer
 from dlc.frontend.onnx.tensors import element_type
-from dlc.ir.dims import product
+from dlc.ir.dims import Dim, Relation, product, to_text
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.operator import Operator
@@ -88,17 +89,21 @@ def layer_normalization(ctx: NodeContext) -> tuple[Value, ...]:
     stash = _stash_type(ctx, x)
     axis, epsilon = axis_attribute(ctx, x, -1), ctx.float("epsilon", 1e-5)
     statistics = ctx.wants(1) or ctx.wants(2)
-    operands = (x, ctx.required(1), ctx.optional(2))
-    y, *rows = ctx.add_all(LayerNorm(axis, epsilon, statistics), *operands)
+    scale, bias = ctx.required(1), ctx.optional(2)
+    require_fits(ctx, scale, x, "scale")
+    if bias is not None:
+        require_fits(ctx, bias, x, "bias")
+    y, *rows = ctx.add_all(LayerNorm(axis, epsilon, statistics), x, scale, bias)
     return (y, *(row if row.tensor.dtype is stash else ctx.builder.add(Cast(stash), row) for row in rows))
 
 
 @importer("RMSNormalization", since=23)
 def rms_normalization(ctx: NodeContext) -> Value:
     """Division by the root of the mean square over the last axes."""
-    x = ctx.required(0)
+    x, scale = ctx.required(0), ctx.required(1)
     _stash_type(ctx, x)
-    return ctx.add(RMSNorm(axis_attribute(ctx, x, -1), ctx.float("epsilon", 1e-5)), x, ctx.required(1))
+    require_fits(ctx, scale, x, "scale")
+    return ctx.add(RMSNorm(axis_attribute(ctx, x, -1), ctx.float("epsilon", 1e-5)), x, scale)
 
 
 @importer("BatchNormalization", since=7)
@@ -128,22 +133,29 @@ def _batch_norm(ctx: NodeContext) -> Value:
     ctx.float("momentum", 0.9)
     if any(ctx.wants(index) for index in range(1, len(ctx.output_names))):
         ctx.unsupported("batch normalization in training mode", "export the model for inference")
-    return ctx.add(BatchNorm(ctx.float("epsilon", 1e-5)), *(ctx.required(index) for index in range(5)))
+    return ctx.add(BatchNorm(ctx.float("epsilon", 1e-5)), *_channel_operands(ctx, 5))
+
+
+def _channel_operands(ctx: NodeContext, count: int) -> list[Value]:
+    """The first `count` operands: x and vectors that hold a number for each channel."""
+    x, *vectors = (ctx.required(index) for index in range(count))
+    channels = x.tensor.shape[1] if x.tensor.rank > 1 else 1
+    for index, vector in enumerate(vectors, start=1):
+        require_channels(ctx, vector, channels, f"operand {index}")
+    return [x, *vectors]
 
 
 @importer("InstanceNormalization", since=6)
 def instance_normalization(ctx: NodeContext) -> Value:
     """Normalization of each channel of each instance."""
-    return ctx.add(InstanceNorm(ctx.float("epsilon", 1e-5)), *(ctx.required(index) for index in range(3)))
+    return ctx.add(InstanceNorm(ctx.float("epsilon", 1e-5)), *_channel_operands(ctx, 3))
 
 
 @importer("GroupNormalization", since=18)
 def group_normalization_by_group(ctx: NodeContext) -> Value:
     """Scale and bias hold one number a group: each is repeated for the channels of its group."""
     x, groups = ctx.required(0), ctx.int("num_groups")
-    channels = x.tensor.shape[1] if x.tensor.rank > 1 else 0
-    if groups < 1 or (isinstance(channels, int) and channels % groups):
-        ctx.fail(f"{channels} channels do not divide into {groups} groups")
+    channels = _divisible_channels(ctx, x, groups)
     vectors = []
     for index in (1, 2):
         column = ctx.builder.add(Reshape((groups, 1)), ctx.required(index))
@@ -155,10 +167,22 @@ def group_normalization_by_group(ctx: NodeContext) -> Value:
 @importer("GroupNormalization", since=21)
 def group_normalization(ctx: NodeContext) -> Value:
     """Scale and bias hold one number a channel."""
-    x = ctx.required(0)
+    x, groups = ctx.required(0), ctx.int("num_groups")
     _stash_type(ctx, x)
-    operator = GroupNorm(ctx.int("num_groups"), ctx.float("epsilon", 1e-5))
-    return ctx.add(operator, x, ctx.required(1), ctx.required(2))
+    _divisible_channels(ctx, x, groups)
+    return ctx.add(GroupNorm(groups, ctx.float("epsilon", 1e-5)), *_channel_operands(ctx, 3))
+
+
+def _divisible_channels(ctx: NodeContext, x: Value, groups: int) -> Dim:
+    """The channels of `x`, checked to divide into `groups`."""
+    if x.tensor.rank < 2:
+        ctx.fail(f"the operand must have a batch and a channel axis, but is {x.type}")
+    channels = x.tensor.shape[1]
+    message = f"{to_text(channels)} channels do not divide into {groups} groups"
+    if groups < 1:
+        ctx.fail(message)
+    require(ctx, Relation.EQ, channels % groups, 0, message)
+    return channels
 
 
 @importer("LpNormalization")
@@ -185,7 +209,7 @@ def mean_variance_normalization(ctx: NodeContext) -> Value:
     """
     x = ctx.required(0)
     dtype = x.tensor.dtype
-    axes = front_axes(ctx, ctx.ints("axes", (0, 2, 3)), x.tensor.rank)
+    axes = tuple(sorted(many_axes(ctx, ctx.ints("axes", (0, 2, 3)), x.tensor.rank)))
     add = ctx.builder.add
     wide = x if dtype in (DType.F64, DType.F32) else add(Cast(DType.F32), x)
     deviation = add(Binary("sub"), wide, add(Reduce("mean", axes), wide))

@@ -6,6 +6,7 @@ import functools
 import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.operands import broadcast_operands
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.graph import Value
 from dlc.ir.operator import Array
@@ -72,13 +73,13 @@ def _register_unary(op_type: str, fn: str, since: int) -> None:
 def _register_binary(op_type: str, fn: str, since: int) -> None:
     @importer(op_type, since)
     def binary(ctx: NodeContext) -> Value:
-        return ctx.add(Binary(fn), ctx.required(0), ctx.required(1))
+        return ctx.add(Binary(fn), *broadcast_operands(ctx, ctx.required(0), ctx.required(1)))
 
 
 def _register_compare(op_type: str, fn: str, since: int) -> None:
     @importer(op_type, since)
     def compare(ctx: NodeContext) -> Value:
-        return ctx.add(Compare(fn), ctx.required(0), ctx.required(1))
+        return ctx.add(Compare(fn), *broadcast_operands(ctx, ctx.required(0), ctx.required(1)))
 
 
 def _register_variadic(op_type: str, fn: str, since: int) -> None:
@@ -99,7 +100,7 @@ for _op_type, (_fn, _since) in _VARIADIC.items():
 
 def _fold(ctx: NodeContext, fn: str) -> Value:
     """All operands combined from left to right; a single one is itself."""
-    operands = [ctx.required(index) for index in range(max(1, len(ctx.operands)))]
+    operands = broadcast_operands(ctx, *(ctx.required(index) for index in range(max(1, len(ctx.operands)))))
     return functools.reduce(lambda left, right: ctx.add(Binary(fn), left, right), operands)
 
 
@@ -112,13 +113,13 @@ def mean(ctx: NodeContext) -> Value:
 
 @importer("Mod", since=10)
 def mod(ctx: NodeContext) -> Value:
-    """Remainder of the floored quotient, or with `fmod` of the truncated one; floats need it before opset 28."""
+    """Remainder of the floored quotient, or with `fmod` of the truncated one (floats before opset 28)."""
     left, fmod = ctx.required(0), ctx.int("fmod", 0)
     if fmod not in (0, 1):
         ctx.fail(f"attribute 'fmod' must be 0 or 1, but is {fmod}")
     if left.tensor.dtype.is_float and not fmod and ctx.opset < 28:
         ctx.fail("attribute 'fmod' must be 1 for floating-point operands")
-    return ctx.add(Binary("fmod" if fmod else "mod"), left, ctx.required(1))
+    return ctx.add(Binary("fmod" if fmod else "mod"), *broadcast_operands(ctx, left, ctx.required(1)))
 
 
 @importer("BitShift", since=11)
@@ -131,7 +132,7 @@ def bit_shift(ctx: NodeContext) -> Value:
             fn = "shift_right"
         case other:
             ctx.fail(f"attribute 'direction' must be LEFT or RIGHT, but is {other!r}")
-    return ctx.add(Binary(fn), ctx.required(0), ctx.required(1))
+    return ctx.add(Binary(fn), *broadcast_operands(ctx, ctx.required(0), ctx.required(1)))
 
 
 @importer("IsInf", since=10)
@@ -144,7 +145,7 @@ def is_inf(ctx: NodeContext) -> Value:
 @importer("Where", since=9)
 def where(ctx: NodeContext) -> Value:
     """A choice by a condition."""
-    return ctx.add(Where(), ctx.required(0), ctx.required(1), ctx.required(2))
+    return ctx.add(Where(), *broadcast_operands(ctx, *(ctx.required(index) for index in range(3))))
 
 
 @importer("Clip", since=6)
@@ -188,7 +189,7 @@ def _number(array: Array) -> int | float:
 
 
 def _clip(ctx: NodeContext, x: Value, low: float | int | None, high: float | int | None) -> Value:
-    """Clip; a bound that is not given is the largest finite number of a float type: the standard's default."""
+    """Clip; a bound that is not given is the largest finite number of a float type, by the standard."""
     dtype = x.tensor.dtype
     if dtype.is_float:
         limit = float_limit(dtype)

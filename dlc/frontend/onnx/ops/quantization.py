@@ -1,10 +1,11 @@
 """Quantization and dequantization of ONNX."""
 from __future__ import annotations
 
-from dlc.frontend.onnx.axes import front_axis
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.geometry import one_axis, require_equal
 from dlc.frontend.onnx.registry import importer
 from dlc.frontend.onnx.tensors import element_type
+from dlc.ir.dims import ceildiv
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.ops.pointwise import Binary, Cast, Clip, Unary
@@ -47,9 +48,23 @@ def _granularity(ctx: NodeContext, x: Value, scale: Value) -> tuple[int, int]:
     axis, block_size = ctx.int("axis", 1), ctx.int("block_size", 0)
     if block_size < 0:
         ctx.fail(f"attribute 'block_size' must not be negative, but is {block_size}")
-    if scale.tensor.rank == 0 or x.tensor.rank <= 1:
-        return 0, block_size
-    return front_axis(ctx, axis, x.tensor.rank), block_size
+    axis = 0 if scale.tensor.rank == 0 or x.tensor.rank <= 1 else one_axis(ctx, axis, x.tensor.rank)
+    for parameter in (scale, ctx.optional(2)):
+        if parameter is not None and parameter.tensor.rank == (x.tensor.rank if block_size else 1):
+            _require_granularity(ctx, x, parameter, axis, block_size)
+    return axis, block_size
+
+
+def _require_granularity(ctx: NodeContext, x: Value, parameter: Value, axis: int, block_size: int) -> None:
+    """Check the extents of a vector along `axis`, or of a tensor of blocks."""
+    shape = x.tensor.shape
+    if not block_size:
+        if shape and parameter.tensor.shape != (1,):
+            require_equal(ctx, parameter.tensor.shape[0], shape[axis], "the extents of scale and of the axis")
+        return
+    blocks = (*shape[:axis], ceildiv(shape[axis], block_size), *shape[axis + 1:])
+    for have, wanted in zip(parameter.tensor.shape, blocks):
+        require_equal(ctx, have, wanted, "the extents of scale and of the blocks of x")
 
 
 @importer("DynamicQuantizeLinear", since=11)

@@ -1,10 +1,11 @@
 """Reductions, arg-reductions, cumulative operators, top-k and global pooling of ONNX."""
 from __future__ import annotations
 
-from dlc.frontend.onnx.axes import axes_operand, axis_attribute, front_axes, front_axis
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.geometry import many_axes, one_axis, require, static_ints
+from dlc.frontend.onnx.operands import axis_attribute
 from dlc.frontend.onnx.registry import importer
-from dlc.ir.dims import Dim
+from dlc.ir.dims import Dim, Relation, to_text
 from dlc.ir.graph import Value
 from dlc.ir.ops.pointwise import Binary, Unary
 from dlc.ir.ops.reduction import ArgReduce, Cumulative, Reduce, TopK
@@ -31,7 +32,8 @@ def _register_reduction(op_type: str, fn: str, axes_are_operand_since: int) -> N
 
     @importer(op_type, axes_are_operand_since)
     def with_operand(ctx: NodeContext) -> Value:
-        return _reduce(ctx, fn, axes_operand(ctx, 1) or ())
+        absent = ctx.optional(1) is None
+        return _reduce(ctx, fn, () if absent else static_ints(ctx, 1, "the axes"))
 
 
 for _op_type, (_fn, _since) in _REDUCTIONS.items():
@@ -41,7 +43,7 @@ for _op_type, (_fn, _since) in _REDUCTIONS.items():
 def _reduce(ctx: NodeContext, fn: str, axes: tuple[int, ...]) -> Value:
     """No axes mean all of them, or none when `noop_with_empty_axes`."""
     x = ctx.required(0)
-    counted = front_axes(ctx, axes, x.tensor.rank)
+    counted = tuple(sorted(many_axes(ctx, axes, x.tensor.rank)))
     if not counted and not ctx.int("noop_with_empty_axes", 0):
         counted = tuple(range(x.tensor.rank))
     return ctx.add(Reduce(fn, counted, bool(ctx.int("keepdims", 1))), x)
@@ -61,8 +63,11 @@ def arg_min(ctx: NodeContext) -> Value:
 
 def _arg_reduce(ctx: NodeContext, fn: str) -> Value:
     x = ctx.required(0)
+    axis = axis_attribute(ctx, x, 0)
+    if x.tensor.rank:
+        require(ctx, Relation.LE, 1, x.tensor.shape[axis], f"axis {axis} has no elements to choose from")
     keepdims, last = bool(ctx.int("keepdims", 1)), bool(ctx.int("select_last_index", 0))
-    return ctx.add(ArgReduce(fn, axis_attribute(ctx, x, 0), keepdims, last), x)
+    return ctx.add(ArgReduce(fn, axis, keepdims, last), x)
 
 
 @importer("CumSum", since=11)
@@ -78,11 +83,11 @@ def cum_prod(ctx: NodeContext) -> Value:
 
 
 def _cumulative(ctx: NodeContext, fn: str) -> Value:
-    x, axes = ctx.required(0), axes_operand(ctx, 1)
-    if axes is None or len(axes) != 1:
-        ctx.fail("operand 1 (axis) must hold one number")
-    axis = front_axis(ctx, axes[0], x.tensor.rank)
-    return ctx.add(Cumulative(fn, axis, bool(ctx.int("exclusive", 0)), bool(ctx.int("reverse", 0))), x)
+    x, axes = ctx.required(0), static_ints(ctx, 1, "the axis")
+    if len(axes) != 1:
+        ctx.fail(f"operand 1 (axis) must hold one number, but holds {len(axes)}")
+    exclusive, reverse = bool(ctx.int("exclusive", 0)), bool(ctx.int("reverse", 0))
+    return ctx.add(Cumulative(fn, one_axis(ctx, axes[0], x.tensor.rank), exclusive, reverse), x)
 
 
 @importer("TopK")
@@ -102,8 +107,14 @@ def top_k(ctx: NodeContext) -> tuple[Value, ...]:
 
 def _top_k(ctx: NodeContext, k: Dim) -> tuple[Value, ...]:
     x = ctx.required(0)
-    largest, sorted_ = bool(ctx.int("largest", 1)), bool(ctx.int("sorted", 1))
-    return ctx.add_all(TopK(axis_attribute(ctx, x, -1), k, largest, sorted_), x)
+    axis = axis_attribute(ctx, x, -1)
+    if x.tensor.rank == 0:
+        ctx.fail("a scalar has no axis to choose along")
+    extent = x.tensor.shape[axis]
+    message = f"k = {to_text(k)} elements cannot be chosen out of {to_text(extent)}"
+    require(ctx, Relation.LE, 0, k, message)
+    require(ctx, Relation.LE, k, extent, message)
+    return ctx.add_all(TopK(axis, k, bool(ctx.int("largest", 1)), bool(ctx.int("sorted", 1))), x)
 
 
 @importer("GlobalAveragePool")

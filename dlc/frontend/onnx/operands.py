@@ -1,0 +1,39 @@
+"""Operands that have to fit others: broadcasting and vectors of channels."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.geometry import one_axis, require, require_broadcast, require_equal
+from dlc.ir.dims import Dim, Relation, known_equal, to_text
+from dlc.ir.graph import Value
+
+
+def axis_attribute(ctx: NodeContext, x: Value, default: int | None) -> int:
+    """The attribute `axis` for the tensor `x`, counted from the front."""
+    return one_axis(ctx, ctx.int("axis", default), x.tensor.rank)
+
+
+def broadcast_operands(ctx: NodeContext, *operands: Value) -> tuple[Value, ...]:
+    """`operands`, checked to broadcast together."""
+    shape: Sequence[Dim] = ()
+    for operand in operands:
+        shape = require_broadcast(ctx, shape, operand.tensor.shape)
+    return operands
+
+
+def require_fits(ctx: NodeContext, operand: Value, x: Value, what: str) -> None:
+    """Check that `operand` broadcasts to the shape of `x` (unidirectional broadcasting)."""
+    if operand.tensor.rank > x.tensor.rank:
+        ctx.fail(f"{what} {operand.type} does not broadcast to {x.type}")
+    for extent, wanted in zip(reversed(operand.tensor.shape), reversed(x.tensor.shape)):
+        if extent != 1 and not known_equal(extent, wanted):
+            message = f"{what} with extent {to_text(extent)} does not broadcast to {to_text(wanted)}"
+            require(ctx, Relation.EQ, (extent - wanted) * (extent - 1), 0, message)
+
+
+def require_channels(ctx: NodeContext, vector: Value, channels: Dim, what: str) -> None:
+    """Check that `vector` holds a number for each of `channels`."""
+    if vector.tensor.rank != 1:
+        ctx.fail(f"{what} must have rank 1, but is {vector.type}")
+    require_equal(ctx, vector.tensor.shape[0], channels, f"the extent of {what} and the number of channels")
