@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from dlc.limits import Limits as Limits
     from dlc.options import Options as Options
+    from dlc.verify import Verification as Verification, verify as verify
 
 #: Public name -> the module that defines it.
 _EXPORTS = {
@@ -67,8 +68,10 @@ def __getattr__(name: str) -> Any:
     module = _EXPORTS.get(name)
     if module is None:
         raise AttributeError(f"module 'dlc' has no attribute '{name}'")
-    value = getattr(import_module(module), name)
-    globals()[name] = value
+    imported = import_module(module)
+    if module == f"{__name__}.{name}":  # a callable module, which the import has made an attribute
+        return imported
+    globals()[name] = value = getattr(imported, name)
     return value
 
 

@@ -7,8 +7,8 @@ float32 [batch, 10]) and `digits_test.npz` (`images` uint8 [600, 8, 8], `labels`
 third of the data on which its accuracy is stated. Needs torch and scikit-learn; takes some 10 s on one core.
 
 The data is scikit-learn's copy of "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak, UCI
-Machine Learning Repository, 1998, doi:10.24432/C50P49, CC BY 4.0). Weights are deterministic for one version of
-torch on one kind of CPU; the accuracy hardly moves between versions.
+Machine Learning Repository, 1998, doi:10.24432/C50P49, CC BY 4.0). Weights are deterministic for one version
+of torch on one kind of CPU; the accuracy hardly moves between versions.
 """
 
 from __future__ import annotations

@@ -1,0 +1,213 @@
+"""Random inputs that a model accepts: dtypes, shapes, and ids within the tables that they index.
+
+What a model does not say, the names and shapes suggest: masks are ones, trailing dims of images are 64
+pixels. Values are deterministic: each input has a generator seeded with (seed, its name), so that adding an
+input to a model does not change the values of the others.
+"""
+
+from __future__ import annotations
+
+import ast
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlc.errors import InputError, ShapeError, UnsupportedError, printable
+from dlc.verify.compare import Array
+
+if TYPE_CHECKING:
+    import onnx
+
+#: Values of an integer input that may be an id, a mask or a flag: valid as each of them.
+_SAFE_INTEGERS = (0, 2)
+
+#: Operators that hand an integer tensor's elements on unchanged.
+_TRANSPARENT = frozenset(
+    "Cast Concat Expand Flatten Identity Reshape Slice Squeeze Transpose Unsqueeze".split()  # noqa: SIM905
+)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """An input to make values for; a dim is an extent, the name of a symbol, or None.
+
+    `bounds` is the half-open range of integers that the model accepts, where it is known.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+    bounds: tuple[int, int] | None = None
+
+
+def model_inputs(model: onnx.ModelProto) -> list[InputSpec]:
+    """The inputs of an ONNX model that have no initializer; raises UnsupportedError for non-tensors."""
+    from onnx import helper
+
+    weights = {tensor.name for tensor in model.graph.initializer}
+    bounds = index_bounds(model.graph)
+    specs = []
+    for info in model.graph.input:
+        if info.name in weights:
+            continue
+        if not info.type.HasField("tensor_type"):
+            raise UnsupportedError(
+                f"input '{printable(info.name)}' is not a tensor", hint="give the inputs in an .npz file"
+            )
+        tensor = info.type.tensor_type
+        dims = tuple(
+            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim
+        )
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        specs.append(InputSpec(info.name, dtype, dims, bounds.get(info.name)))
+    return specs
+
+
+def index_bounds(graph: onnx.GraphProto) -> dict[str, tuple[int, int]]:
+    """For inputs whose elements index an initializer through Gather: the rows that all their tables have."""
+    rows = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    inputs = {info.name for info in graph.input}
+    sources: dict[str, set[str]] = {name: {name} for name in inputs}
+    bounds: dict[str, tuple[int, int]] = {}
+    for node in graph.node:
+        reached = set().union(*(sources.get(name, set()) for name in node.input))
+        if node.op_type in _TRANSPARENT and reached:
+            sources.update(dict.fromkeys(node.output, reached))
+        if node.op_type == "Gather" and rows.get(node.input[0]):
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            extent = rows[node.input[0]][axis]
+            for name in sources.get(node.input[1], set()):
+                bounds[name] = (0, min(extent, bounds.get(name, (0, extent))[1]))
+    return bounds
+
+
+def random_inputs(
+    specs: Sequence[InputSpec],
+    seed: int = 0,
+    bindings: Mapping[str, int | Sequence[int]] | None = None,
+) -> dict[str, Array]:
+    """Values for `specs`; `bindings` gives extents to symbols and whole shapes to inputs.
+
+    Symbols without a binding take the extent that `default_extent` suggests, the same wherever they occur.
+    Raises InputError for a binding that names nothing, ShapeError for a shape of another rank.
+    """
+    given = dict(bindings or {})
+    symbols = {dim for spec in specs for dim in spec.shape if isinstance(dim, str)}
+    known = symbols | {spec.name for spec in specs}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        hint = "the model has: " + ", ".join(printable(name) for name in sorted(known))
+        raise InputError(f"no dim or input is named '{printable(unknown[0])}'", hint=hint, code="input/name")
+    extents = {name: int(value) for name, value in given.items() if isinstance(value, int | np.integer)}
+    for spec in specs:
+        _bind_whole_shape(spec, given.get(spec.name), extents)
+    for spec in specs:
+        for axis, dim in enumerate(spec.shape):
+            if isinstance(dim, str) and dim.isidentifier():
+                extents.setdefault(dim, default_extent(spec, axis))
+    values = {}
+    for spec in specs:
+        generator = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
+        values[spec.name] = draw(spec, _shape(spec, given.get(spec.name), extents), generator)
+    return values
+
+
+def default_extent(spec: InputSpec, axis: int) -> int:
+    """An extent for a dim that nothing fixes: 1 for the first (batch), 64 for an image's sides, else 16."""
+    if axis == 0:
+        return 1
+    return 64 if len(spec.shape) >= 4 and spec.dtype.kind not in "iu" else 16
+
+
+def draw(spec: InputSpec, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+    """Values of one input: normal floats, ids within bounds, ones for masks."""
+    name, dtype = spec.name.lower(), spec.dtype
+    if dtype.kind in "OUT":
+        return generator.choice(np.array(["alpha", "beta", "gamma"], dtype=object), shape)
+    if dtype.kind == "b" or "mask" in name:
+        return np.ones(shape, dtype)
+    if dtype.kind == "c":
+        return (generator.standard_normal(shape) + 1j * generator.standard_normal(shape)).astype(dtype)
+    if spec.bounds is not None:
+        return generator.integers(*spec.bounds, shape).astype(dtype)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        bounds = (limits.min, limits.max + 1) if dtype.itemsize == 1 else _SAFE_INTEGERS
+        return generator.integers(*bounds, shape).astype(dtype)
+    return generator.standard_normal(shape).astype(dtype)
+
+
+def load_inputs(path: str | Path) -> dict[str, Array]:
+    """The arrays of an .npz file (never unpickled); raises InputError if it cannot be read."""
+    try:
+        data = np.load(path, allow_pickle=False)
+        if isinstance(data, np.ndarray):
+            raise ValueError("a single array without a name; write it with numpy.savez(path, name=array)")
+        with data:
+            return {name: data[name] for name in data}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        message = f"cannot read inputs from '{printable(str(path))}': {printable(str(error))}"
+        raise InputError(message, code="input/file") from None
+
+
+def _bind_whole_shape(
+    spec: InputSpec, given: int | Sequence[int] | None, extents: dict[str, int]
+) -> None:
+    """Enter into `extents` the symbols that a shape given for the whole input fixes."""
+    if given is None or isinstance(given, int | np.integer):
+        return
+    if len(given) != len(spec.shape):
+        raise ShapeError(f"'{printable(spec.name)}' has {len(spec.shape)} dims, {len(given)} were given")
+    for axis, (dim, extent) in enumerate(zip(spec.shape, given)):
+        if isinstance(dim, int) and dim != extent:
+            raise ShapeError(f"dim {axis} of '{printable(spec.name)}' is {dim}, not {extent}")
+        if isinstance(dim, str) and extents.setdefault(dim, int(extent)) != extent:
+            raise ShapeError(f"'{printable(dim)}' would be both {extents[dim]} and {extent}")
+
+
+def _shape(
+    spec: InputSpec, given: int | Sequence[int] | None, extents: Mapping[str, int]
+) -> tuple[int, ...]:
+    """The concrete shape of one input."""
+    if given is not None and not isinstance(given, int | np.integer):
+        return tuple(int(extent) for extent in given)
+    shape = []
+    for axis, dim in enumerate(spec.shape):
+        known = evaluate_dim(dim, extents) if isinstance(dim, str) else dim
+        shape.append(default_extent(spec, axis) if known is None else known)
+    return tuple(shape)
+
+
+def evaluate_dim(text: str, extents: Mapping[str, int]) -> int | None:
+    """The extent of a symbol or of an expression such as "past + 1", as exporters write; None if unknown."""
+    if text in extents:
+        return extents[text]
+    if len(text) > 200:
+        return None
+    try:
+        value = _evaluate(ast.parse(text, mode="eval").body, extents)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, KeyError, ZeroDivisionError):
+        return None
+    return value if 0 <= value < 1 << 40 else None
+
+
+def _evaluate(node: ast.expr, extents: Mapping[str, int]) -> int:
+    match node:
+        case ast.Constant(value=int(value)):
+            return value
+        case ast.Name(id=name):
+            return extents[name]
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _evaluate(left, extents) + _evaluate(right, extents)
+        case ast.BinOp(left=left, op=ast.Sub(), right=right):
+            return _evaluate(left, extents) - _evaluate(right, extents)
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            return _evaluate(left, extents) * _evaluate(right, extents)
+        case ast.BinOp(left=left, op=ast.Div() | ast.FloorDiv(), right=right):
+            return _evaluate(left, extents) // _evaluate(right, extents)
+    raise ValueError("not an expression over symbols")

@@ -1,0 +1,213 @@
+"""Compile a model, run it next to another engine, and judge the difference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from dlc.errors import InputError, ModelError, UnsupportedError, printable
+from dlc.options import ShapeSpec
+from dlc.verify.compare import Array, Value, compare_values, distance
+from dlc.verify.engines import Engine, Float64, OnnxRuntime, Reference, Values
+from dlc.verify.inputs import load_inputs, model_inputs, random_inputs
+from dlc.verify.result import OutputResult, Verification
+from dlc.verify.tolerances import Tolerance, Work, tolerance
+
+if TYPE_CHECKING:
+    import onnx
+
+#: A model as `dlc.compile` takes it.
+Source: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
+#: A compiled model: inputs by name to outputs by name.
+Runner = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+_QUANTIZED = frozenset(
+    "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger MatMulNBits QLinearConv "  # noqa: SIM905
+    "QLinearMatMul QuantizeLinear".split()
+)
+
+
+def verify(
+    source: Source,
+    *,
+    model: Runner | None = None,
+    against: str | os.PathLike[str] | Mapping[str, Array] = "onnxruntime",
+    inputs: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    shapes: Mapping[str, ShapeSpec] | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    float64: bool = True,
+    threads: int | None = None,
+    **options: Any,
+) -> Verification:
+    """Compile `source` and compare its outputs with another engine's, with float64 as the judge.
+
+    source    an ONNX file, its bytes or a ModelProto
+    model     something else to judge than `dlc.compile(source)`: a callable from named inputs to named
+    outputs
+    against   "onnxruntime" (where it cannot run the model: the reference), "reference" (the evaluator that
+    comes
+              with ONNX), or stored outputs: an .npz file or a mapping
+    inputs    arrays by name or an .npz file; random ones of `seed` if absent
+    shapes    extents of symbols or inputs for random inputs, as in `dlc.compile`
+    rtol, atol  an own elementwise bound, |a - b| <= atol + rtol * |b|, instead of the table in tolerances.py
+    float64   also run the model in float64, which takes the NumPy evaluator's time
+    options   for `dlc.compile`
+
+    Raises what `dlc.compile` raises, and UnsupportedError when the other engine cannot run the model.
+    """
+    proto = load_model(source)
+    name = printable(Path(source).name if isinstance(source, str | os.PathLike) else proto.graph.name)
+    values = _inputs(proto, inputs, seed, shapes)
+    notes: list[str] = []
+    other_name, expected = _expected(proto, against, values, threads, notes)
+    exact_name, exact = _exact(proto, values, notes) if float64 else (None, None)
+    run = model if model is not None else _compiled(source, shapes, threads, options)
+    actual = dict(run(values))
+    missing = sorted(set(expected) - set(actual))
+    if missing:
+        raise InputError(f"the compiled model has no output '{printable(missing[0])}'", code="input/name")
+    work = Work.QUANTIZED_MODEL if _is_quantized(proto) else Work.MODEL
+    own = None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0, 0.0, absolute=True)
+    results = [
+        result
+        for output, reference in expected.items()
+        for result in judge(output, actual[output], reference, (exact or {}).get(output), work, own)
+    ]
+    return Verification(name, other_name, exact_name, tuple(results), tuple(notes))
+
+
+def judge(
+    name: str, actual: Value, expected: Value, exact: Value, work: Work, own: Tolerance | None = None
+) -> list[OutputResult]:
+    """Compare one output (several tensors if it is a sequence) by the table, or by `own` tolerance."""
+    dtype = expected.dtype if isinstance(expected, np.ndarray) else np.dtype(np.float32)
+    results = []
+    for difference in compare_values(name, actual, expected, own or tolerance(dtype, work)):
+        ours = theirs = None
+        if isinstance(exact, np.ndarray) and isinstance(actual, np.ndarray) and exact.dtype.kind == "f":
+            ours = distance(actual, exact)
+            theirs = distance(expected, exact) if isinstance(expected, np.ndarray) else None
+        results.append(OutputResult(difference, ours, theirs))
+    return results
+
+
+def load_model(source: Source) -> onnx.ModelProto:
+    """The ModelProto with its external data loaded; raises ModelError or InputError (code "input/file")."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        if isinstance(source, bytes):
+            return onnx.load_model_from_string(source)
+        if isinstance(source, str | os.PathLike):
+            return onnx.load(os.fspath(source))
+    except FileNotFoundError as error:
+        missing = printable(str(error.filename or source))
+        raise InputError(f"no such file: {missing}", code="input/file") from None
+    except OSError as error:
+        raise InputError(f"cannot read the model: {printable(str(error))}", code="input/file") from None
+    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
+        message = f"not a readable ONNX model: {printable(str(error))}"
+        raise ModelError(message, code="model/protobuf") from None
+    return source
+
+
+def _inputs(
+    proto: onnx.ModelProto,
+    inputs: Mapping[str, Any] | str | os.PathLike[str] | None,
+    seed: int,
+    shapes: Mapping[str, ShapeSpec] | None,
+) -> dict[str, Any]:
+    if isinstance(inputs, str | os.PathLike):
+        return load_inputs(os.fspath(inputs))
+    if inputs is not None:
+        return dict(inputs)
+    specs = model_inputs(proto)
+    return random_inputs(specs, seed, typical_extents(shapes or {}, {spec.name for spec in specs}))
+
+
+def typical_extents(
+    shapes: Mapping[str, ShapeSpec], input_names: set[str]
+) -> dict[str, int | Sequence[int]]:
+    """Bindings for random inputs out of the option `shapes`: of (min, typical, max) the typical extent."""
+    bindings: dict[str, int | Sequence[int]] = {}
+    for name, spec in shapes.items():
+        if isinstance(spec, int):
+            bindings[name] = spec
+            continue
+        extents = [extent for extent in spec if isinstance(extent, int)]
+        if name not in input_names and len(extents) == 3:
+            bindings[name] = extents[1]
+        elif name in input_names and len(extents) == len(spec):
+            bindings[name] = extents
+    return bindings
+
+
+def _expected(
+    proto: onnx.ModelProto,
+    against: str | os.PathLike[str] | Mapping[str, Array],
+    values: Values,
+    threads: int | None,
+    notes: list[str],
+) -> tuple[str, dict[str, Value]]:
+    """The other engine's name and outputs."""
+    if isinstance(against, Mapping):
+        return "stored outputs", dict(against)
+    engine: Engine
+    match os.fspath(against):
+        case "onnxruntime":
+            try:
+                engine = OnnxRuntime(proto, threads)
+                return engine.name, engine.run(values)
+            except UnsupportedError as error:
+                notes.append(f"{error.message}; compared with the reference instead")
+                engine = Reference(proto)
+        case "reference":
+            engine = Reference(proto)
+        case path if path.endswith(".npz"):
+            return f"outputs of {printable(Path(path).name)}", dict(load_inputs(path))
+        case other:
+            raise InputError(
+                f"cannot compare with '{printable(other)}'",
+                hint="use onnxruntime, reference or an .npz file of outputs",
+                code="input/option",
+            )
+    return engine.name, engine.run(values)
+
+
+def _exact(
+    proto: onnx.ModelProto, values: Values, notes: list[str]
+) -> tuple[str | None, dict[str, Value] | None]:
+    try:
+        engine = Float64(proto)
+        return engine.name, engine.run(values)
+    except UnsupportedError as error:
+        notes.append(f"no distance to float64: {error.message}")
+        return None, None
+
+
+def _compiled(
+    source: Source,
+    shapes: Mapping[str, ShapeSpec] | None,
+    threads: int | None,
+    options: Mapping[str, Any],
+) -> Runner:
+    import dlc
+
+    compiled = dlc.compile(source, shapes=shapes, threads=threads, **options)
+
+    def run(values: Mapping[str, Any]) -> Mapping[str, Any]:
+        outputs = compiled(dict(values))
+        return {spec.name: outputs[index] for index, spec in enumerate(compiled.outputs)}
+
+    return run
+
+
+def _is_quantized(proto: onnx.ModelProto) -> bool:
+    return any(node.op_type in _QUANTIZED for node in proto.graph.node)

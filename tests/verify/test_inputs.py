@@ -1,0 +1,141 @@
+"""Random inputs: shapes, symbols, ranges of ids, determinism, and typed errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from dlc.errors import InputError, ShapeError, UnsupportedError
+from dlc.verify.inputs import InputSpec, evaluate_dim, index_bounds, load_inputs, model_inputs, random_inputs
+
+EMBED = onnx.parser.parse_model(
+    """
+    <ir_version: 8, opset_import: ["" : 17]>
+    embed (int64[batch, seq] ids, int64[batch, seq] kinds, int64[batch, seq] attention_mask,
+           float[batch, seq] x) => (float[batch, seq, d] y) {
+        wide = Cast <to = 7> (ids)
+        a = Gather (table, wide)
+        b = Gather (kind_table, kinds)
+        c = Gather (small, ids)
+        ab = Add (a, b)
+        y = Add (ab, c)
+    }
+    """
+)
+EMBED.graph.initializer.extend(
+    numpy_helper.from_array(np.zeros((rows, 4), np.float32), name)
+    for name, rows in {"table": 7, "kind_table": 2, "small": 5}.items()
+)
+
+
+def spec(name: str, dtype: str, *shape: int | str | None) -> InputSpec:
+    return InputSpec(name, np.dtype(dtype), shape)
+
+
+def test_ids_stay_within_every_table_that_they_index() -> None:
+    assert index_bounds(EMBED.graph) == {"ids": (0, 5), "kinds": (0, 2)}
+    values = random_inputs(model_inputs(EMBED), seed=3, bindings={"batch": 8, "seq": 32})
+    assert {name: value.shape for name, value in values.items()} == dict.fromkeys(values, (8, 32))
+    assert set(np.unique(values["ids"])) == set(range(5)) and set(np.unique(values["kinds"])) == {0, 1}
+    assert (values["attention_mask"] == 1).all() and values["x"].std() == pytest.approx(1, abs=0.2)
+
+
+def test_values_depend_on_seed_and_name_only() -> None:
+    specs = [spec("a", "float32", 3), spec("b", "float32", 3)]
+    values = random_inputs(specs)
+    alone = random_inputs(specs[1:])
+    np.testing.assert_array_equal(values["b"], alone["b"])
+    assert not np.array_equal(values["a"], values["b"])
+    assert not np.array_equal(values["a"], random_inputs(specs, seed=1)["a"])
+
+
+@pytest.mark.parametrize(
+    ("given", "shapes"),
+    [
+        ({}, {"x": (1, 3, 64, 64), "past": (1, 16), "mask": (1, 17)}),
+        ({"batch": 4, "p": 3}, {"x": (4, 3, 64, 64), "past": (4, 3), "mask": (4, 4)}),
+        ({"x": (2, 3, 8, 9)}, {"x": (2, 3, 8, 9), "past": (2, 16), "mask": (2, 17)}),
+        ({"past": (5, 6)}, {"x": (5, 3, 64, 64), "past": (5, 6), "mask": (5, 7)}),
+        ({"p + 1": 9}, {"x": (1, 3, 64, 64), "past": (1, 16), "mask": (1, 9)}),
+        ({"batch": 0}, {"x": (0, 3, 64, 64), "past": (0, 16), "mask": (0, 17)}),
+    ],
+)
+def test_symbols_are_consistent(given: dict, shapes: dict[str, tuple[int, ...]]) -> None:
+    specs = [
+        spec("x", "float32", "batch", 3, "h", None),
+        spec("past", "float16", "batch", "p"),
+        spec("mask", "bool", "batch", "p + 1"),
+    ]
+    values = random_inputs(specs, bindings=given)
+    assert {name: value.shape for name, value in values.items()} == shapes
+    assert [value.dtype for value in values.values()] == [item.dtype for item in specs]
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"bacth": 1}, InputError, "'bacth'"),
+        ({"x": (1, 2)}, ShapeError, "has 1 dims"),
+        ({"x": (4,), "y": (5,)}, ShapeError, "both 4 and 5"),
+        ({"z": (8,)}, ShapeError, "dim 0 of 'z' is 7"),
+    ],
+)
+def test_unfit_bindings(given: dict, error: type[InputError], words: str) -> None:
+    specs = [spec("x", "float32", "n"), spec("y", "float32", "n"), spec("z", "float32", 7)]
+    with pytest.raises(error, match=words):
+        random_inputs(specs, bindings=given)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("n", 6),
+        ("n + m", 8),
+        ("2*n - m", 10),
+        ("n // 4", 1),
+        ("n - 7", None),
+        ("n / 0", None),
+        ("k", None),
+        ("__import__('os')", None),
+        ("n ** 99", None),
+        ("((((", None),
+        ("9" * 150, None),
+        ("n" * 1000, None),
+    ],
+)
+def test_dim_expressions(text: str, value: int | None) -> None:
+    assert evaluate_dim(text, {"n": 6, "m": 2}) == value
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"), [("uint8", 0, 255), ("int8", -128, 127), ("int64", 0, 1), ("int32", 0, 1)]
+)
+def test_integers_fill_a_safe_range(dtype: str, low: int, high: int) -> None:
+    values = random_inputs([spec("x", dtype, 5000)])["x"]
+    assert (values.min(), values.max(), values.dtype) == (low, high, np.dtype(dtype))
+
+
+def test_inputs_that_are_no_tensors_are_refused() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (seq(float[n]) x) => (int64 y) { y = SequenceLength (x) }'
+    )
+    with pytest.raises(UnsupportedError, match="'x' is not a tensor"):
+        model_inputs(model)
+
+
+def test_files(tmp_path: Path) -> None:
+    good, single, objects = tmp_path / "a.npz", tmp_path / "b.npy", tmp_path / "c.npz"
+    np.savez(good, x=np.arange(3), y=np.ones(2))
+    np.save(single, np.arange(3))
+    np.savez(objects, x=np.array([{}], object))
+    (tmp_path / "d.npz").write_bytes(b"PK\x03\x04 not a zip")
+    loaded = load_inputs(good)
+    assert {name: value.tolist() for name, value in loaded.items()} == {"x": [0, 1, 2], "y": [1, 1]}
+    for path in (single, objects, tmp_path / "d.npz", tmp_path / "missing.npz", tmp_path):
+        with pytest.raises(InputError) as caught:
+            load_inputs(path)
+        assert caught.value.code == "input/file"
