@@ -122,7 +122,7 @@ z = Symbol("z", None)
         (n - n, 0),
         (0 * n, 0),
         (3 - (3 - n), n),
-        (-(-n), n),
+        (0 - -n, n),
     ],
 )
 def test_simplifies_to(simplified: Dim, expected: Dim) -> None:
@@ -219,10 +219,10 @@ def test_nodes_are_not_kept_alive() -> None:
             symbol = Symbol(f"temporary{number}", 0, number)
             minimum(symbol * n + 1, symbol // 3 % 4)
 
-    build(6000)
+    build(2500)
     gc.collect()
     before = interned_count()
-    build(12000)
+    build(5000)
     gc.collect()
     # Only the bounded memories of division keep nodes.
     assert interned_count() <= before + 1000
@@ -284,7 +284,8 @@ def test_copies_are_the_same_object(copied: object) -> None:
 _TEXTS = """
 from dlc.ir.dims import *
 s = [Symbol(c) for c in "edcba"]
-print(total(s), s[0] * s[1] + s[2] // 2 + minimum(*s) + broadcast(*s[:3]), product(s), sorted(free_symbols(total(s)), key=sort_key))
+print(total(s), s[0] * s[1] + s[2] // 2 + minimum(*s) + broadcast(*s[:3]), product(s))
+print(sorted(free_symbols(total(s)), key=sort_key))
 """
 
 
@@ -299,11 +300,8 @@ def test_order_does_not_depend_on_the_process() -> None:
         ).stdout
         for seed in ("0", "1", "2")
     }
-    assert outputs == {
-        "a + b + c + d + e c + d*e + floordiv(c, 2) + min(a, b, c, d, e) + broadcast(c, d, e) a*b*c*d*e [a, b, c, d, e]\n".replace(
-            "c + d*e + ", "d*e + "
-        )
-    }
+    text = "a + b + c + d + e d*e + floordiv(c, 2) + min(a, b, c, d, e) + broadcast(c, d, e) a*b*c*d*e"
+    assert outputs == {f"{text}\n[a, b, c, d, e]\n"}
 
 
 @pytest.mark.parametrize(

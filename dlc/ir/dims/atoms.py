@@ -57,7 +57,7 @@ def _make_division(
     return intern(kind, identity, key, interval, depth + 1, size, dividend=dividend, divisor=divisor)
 
 
-_SelectionNode = TypeVar("_SelectionNode", Min, Max, Broadcast)
+_SelectionNode = TypeVar("_SelectionNode", bound=Min | Max | Broadcast)
 
 
 def make_selection(kind: type[_SelectionNode], args: tuple[Dim, ...]) -> _SelectionNode:

@@ -33,7 +33,7 @@ from dlc.ir.dims.nodes import (
 from dlc.ir.dims.order import is_positive, known_le, known_lt
 
 #: Results that each of floor division and remainder remembers; it bounds what they keep alive.
-_REMEMBERED = 4096
+_REMEMBERED = 2048
 #: The most steps of a division of polynomials.
 _MAX_STEPS = 256
 
@@ -124,8 +124,8 @@ def _mod(dividend: Dim, divisor: Dim) -> Dim:
     if not is_positive(divisor):
         return make_mod(dividend, divisor)
     _, rest = _split(dividend, divisor)
-    quotient = _range_quotient(rest, divisor)
-    if quotient is not None:
+    quotient = floordiv(rest, divisor)
+    if isinstance(quotient, int):
         return add_scaled(rest, divisor, -quotient)
     if isinstance(divisor, int):
         unwrapped = _without_inner_mods(rest, divisor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 from dlc.errors import InputError
@@ -24,6 +25,9 @@ from dlc.ir.dims.nodes import (
     scale,
 )
 from dlc.ir.dims.order import broadcast, maximum, minimum
+
+#: The number of dims whose compiled form `evaluate` remembers.
+_REMEMBERED = 1024
 
 _EMPTY: frozenset[Symbol] = frozenset()
 
@@ -63,7 +67,7 @@ def evaluate(dim: Dim, env: Mapping[str, int]) -> int:
     Raises :class:`~dlc.errors.InputError` for a symbol that is not in `env`, ZeroDivisionError for a divisor
     of 0.
     """
-    return Evaluator((dim,))(env)[0] if isinstance(dim, DimExpr) else dim
+    return _evaluator(dim)(env)[0] if isinstance(dim, DimExpr) else dim
 
 
 def substitute(dim: Dim, replacements: Mapping[str, Dim]) -> Dim:
@@ -178,6 +182,11 @@ class Evaluator:
         for step in self._steps:
             values.append(step(values))
         return tuple([values[slot] for slot in self._outputs])
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _evaluator(dim: Dim) -> Evaluator:
+    return Evaluator((dim,))
 
 
 def _postorder(dim: Dim, nodes: dict[Dim, None]) -> None:

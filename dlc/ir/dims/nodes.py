@@ -28,7 +28,9 @@ from dlc.ir.dims.intervals import Interval, power_interval, product_interval, sc
 #: The most terms of a sum; distributing a product over more is refused.
 MAX_TERMS = 4096
 #: The deepest nesting of atoms within atoms, which bounds every recursion over an expression.
-MAX_DEPTH = 100
+MAX_DEPTH = 64
+#: The most factors of a product.
+MAX_DEGREE = 128
 #: The most nodes of an expression written out as a tree, which bounds its text.
 MAX_SIZE = 50_000
 
@@ -397,6 +399,8 @@ def make_product(factors: tuple[DimExpr, ...]) -> DimExpr:
     found = TABLE.get(identity)
     if found is not None:
         return found
+    if len(factors) > MAX_DEGREE:
+        raise LimitError(f"a product of dims has more than {MAX_DEGREE} factors")
     interval: Interval = (1, 1)
     position = 0
     while position < len(factors):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from dlc.ir.dims.atoms import make_selection
 from dlc.ir.dims.nodes import (
@@ -20,6 +21,8 @@ from dlc.ir.dims.proofs import prove_nonnegative
 
 #: Up to this number of arguments, minimum and maximum compare each pair of them.
 _PAIRWISE_LIMIT = 16
+#: Results that minimum and maximum remember; it bounds what they keep alive.
+_REMEMBERED = 2048
 
 
 def is_nonnegative(dim: Dim) -> bool:
@@ -57,18 +60,19 @@ def known_le(left: Dim, right: Dim) -> bool:
 
 def minimum(first: Dim, second: Dim, *rest: Dim) -> Dim:
     """The smallest of the arguments; one that is provably not smaller than another one is dropped."""
-    args = _distinct(Min, (first, second, *rest))
-    if len(args) <= _PAIRWISE_LIMIT:
-        args = _undominated(args, known_le)
-    return args[0] if len(args) == 1 else make_selection(Min, tuple(args))
+    return _extreme(Min, tuple(_distinct(Min, (first, second, *rest))))
 
 
 def maximum(first: Dim, second: Dim, *rest: Dim) -> Dim:
     """The largest of the arguments; one that is provably not larger than another one is dropped."""
-    args = _distinct(Max, (first, second, *rest))
+    return _extreme(Max, tuple(_distinct(Max, (first, second, *rest))))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _extreme(kind: type[Min] | type[Max], args: tuple[Dim, ...]) -> Dim:
     if len(args) <= _PAIRWISE_LIMIT:
-        args = _undominated(args, lambda left, right: known_le(right, left))
-    return args[0] if len(args) == 1 else make_selection(Max, tuple(args))
+        args = _undominated(args, known_le if kind is Min else lambda left, right: known_le(right, left))
+    return args[0] if len(args) == 1 else make_selection(kind, args)
 
 
 def broadcast(first: Dim, second: Dim, *rest: Dim) -> Dim:
@@ -105,7 +109,7 @@ def _distinct(kind: type[Min] | type[Max] | type[Broadcast], dims: Iterable[obje
     return sorted(flat, key=sort_key)
 
 
-def _undominated(args: Sequence[Dim], wins: Callable[[Dim, Dim], bool]) -> list[Dim]:
+def _undominated(args: Sequence[Dim], wins: Callable[[Dim, Dim], bool]) -> tuple[Dim, ...]:
     """`args` without those against which another wins; of two that win against each other the first stays."""
     kept: list[Dim] = []
     for arg in args:
@@ -113,4 +117,4 @@ def _undominated(args: Sequence[Dim], wins: Callable[[Dim, Dim], bool]) -> list[
             continue
         kept = [other for other in kept if not wins(arg, other)]
         kept.append(arg)
-    return kept
+    return tuple(kept)

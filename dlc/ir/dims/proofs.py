@@ -34,7 +34,7 @@ from dlc.ir.dims.nodes import (
 )
 
 #: The most sums that one proof looks at.
-_BUDGET = 40
+_BUDGET = 16
 
 
 def prove_nonnegative(dim: Dim) -> bool:
@@ -135,7 +135,7 @@ def _shift_products(dim: DimExpr) -> Dim:
             offset = Symbol(f"{symbol.name}.offset", 0, extent)
             if coefficient < 0 and symbol.hi is not None:
                 shifts[symbol] = add_scaled(symbol.hi, offset, -1)
-            elif symbol.lo is not None:
+            elif symbol.lo:
                 shifts.setdefault(symbol, add_scaled(symbol.lo, offset, 1))
     if not shifts:
         return dim

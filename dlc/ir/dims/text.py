@@ -143,8 +143,8 @@ class _Parser:
 
     def _dim(self) -> Dim:
         self._depth += 1
-        if self._depth > 2 * MAX_DEPTH:
-            raise LimitError(f"an expression of dims is nested more than {2 * MAX_DEPTH} deep")
+        if self._depth > MAX_DEPTH + 1:
+            raise LimitError(f"an expression of dims is nested more than {MAX_DEPTH} deep")
         terms = [self._term()]
         while sign := self._accept("+", "-"):
             term = self._term()
