@@ -3,10 +3,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dlc.frontend.onnx.axes import front_axis
+
 from dlc.frontend.onnx.context import NodeContext
 from dlc.ir.dims import Dim, Guard, Relation, bounds, known_equal, maximum, minimum, to_text
 from dlc.ir.graph import Value
-from dlc.ir.operator import InferenceError, normalize_axis
+from dlc.ir.operator import InferenceError
 from dlc.ir.ops.common import broadcast_shapes
 from dlc.ir.ops.movement import Reshape, Transpose
 
@@ -14,20 +16,19 @@ from dlc.ir.ops.movement import Reshape, Transpose
 FAR = 2**31 - 1
 
 
-def one_axis(ctx: NodeContext, axis: int, rank: int) -> int:
-    """`axis` counted from the front; ModelError when a tensor of `rank` has no such axis."""
-    try:
-        return normalize_axis(axis, rank)
-    except InferenceError as error:
-        ctx.fail(str(error))
-
-
 def many_axes(ctx: NodeContext, axes: Sequence[int], rank: int) -> tuple[int, ...]:
     """`axes` counted from the front, in the given order; ModelError for one that is absent or named twice."""
-    result = tuple(one_axis(ctx, axis, rank) for axis in axes)
+    result = tuple(front_axis(ctx, axis, rank) for axis in axes)
     if len(set(result)) < len(result):
         ctx.fail(f"axes {list(axes)} name an axis twice")
     return result
+
+
+def only_since(ctx: NodeContext, opset: int, *keys: str) -> None:
+    """ModelError when the node has one of the attributes `keys`, which came with `opset`, before that."""
+    for key in keys:
+        if ctx.opset < opset and ctx.has(key):
+            ctx.fail(f"attribute {key!r} came with opset {opset}, but the model is of opset {ctx.opset}")
 
 
 def static_ints(ctx: NodeContext, index: int, what: str) -> tuple[int, ...]:

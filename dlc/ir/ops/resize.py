@@ -43,8 +43,8 @@ class Resize(Operator):
     extrapolation: the value where "tf_crop_and_resize" leaves x.
     antialias: stretch the kernel of "linear" and "cubic" by 1 / scale when scale < 1.
 
-    An axis that keeps its extent at scale 1 is left alone (unless cropping). Integer results are truncated
-    toward zero and saturated.
+    An axis that keeps its extent at scale 1 (and is not cropped) is left alone. Integer results are saturated;
+    they are truncated toward zero without antialias and rounded (half to even) with it, as onnxruntime does.
     """
 
     kind: ClassVar[OperatorClass] = OperatorClass.ROUTINE
@@ -94,11 +94,11 @@ class Resize(Operator):
         outside: list[tuple[int, Array]] = []
         for axis, (extent, size) in enumerate(zip(x.shape, (dim(size) for size in self.sizes))):
             scale = self.axis_scale(axis, extent, size)
-            if not self.crops and size == extent and scale == 1:
+            window = (roi[axis], roi[axis + x.ndim]) if roi is not None else None
+            if size == extent and scale == 1 and window in (None, (0, 1)):
                 continue
             if extent == 0 and size:
                 raise ShapeError(f"axis {axis} of shape {x.shape} has no elements to give {size}")
-            window = (roi[axis], roi[axis + x.ndim]) if roi is not None else None
             at = source_coordinates(self.coordinates, extent, size, scale, window)
             y = self._interpolate(y, axis, at, scale)
             if self.crops:
@@ -106,7 +106,7 @@ class Resize(Operator):
         for axis, missing in outside:
             mask = missing.reshape((-1,) + (1,) * (x.ndim - 1 - axis))
             y = np.where(mask, np.asarray(self.extrapolation).astype(y.dtype), y)
-        return (narrow(y, x.dtype),)
+        return (narrow(y, x.dtype, self.antialias),)
 
     def axis_scale(self, axis: int, extent: int, size: int) -> np.float32:
         """The factor that coordinates of `axis` go by."""
@@ -214,14 +214,15 @@ def cubic_kernel(distance: Array, coefficient: float) -> Array:
     return np.where(d <= 1, near, np.where(d < 2, far, np.float32(0)))
 
 
-def narrow(y: Array, dtype: np.dtype[Any]) -> Array:
-    """`y` in the result's type: floats are rounded once, integers truncated toward zero and saturated."""
+def narrow(y: Array, dtype: np.dtype[Any], rounds: bool) -> Array:
+    """`y` in the result's type: floats are rounded once, integers rounded or truncated, and saturated."""
     if y.dtype == dtype:
         return y
     if dtype.kind not in "iu":
         return y.astype(dtype)
     info = np.iinfo(dtype)
-    whole = np.nan_to_num(np.trunc(y.astype(np.float64)), nan=0.0)
-    inside = np.clip(whole, float(info.min), np.nextafter(float(info.max) + 1, 0))
-    return np.asarray(inside.astype(dtype))
+    whole = np.nan_to_num(np.rint(y) if rounds else np.trunc(y), nan=0.0).astype(np.float64)
+    # The greatest float64 below 2**63, which int64's maximum rounds up to.
+    greatest = min(float(info.max), np.nextafter(float(info.max) + 1, 0))
+    return np.asarray(np.clip(whole, float(info.min), greatest).astype(dtype))
 

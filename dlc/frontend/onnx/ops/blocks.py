@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import require_equal, reshape, transposed
+from dlc.frontend.onnx.geometry import only_since, require_equal, reshape, transposed
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim
 from dlc.ir.graph import Value
@@ -23,6 +23,7 @@ def space_to_depth(ctx: NodeContext) -> Value:
 @importer("DepthToSpace")
 def depth_to_space(ctx: NodeContext) -> Value:
     """[N, C, H, W] to [N, C / (b * b), H * b, W * b]: the block is the outer part of C (DCR) or the inner."""
+    only_since(ctx, 11, "mode")
     x, block, mode = ctx.required(0), ctx.int("blocksize"), ctx.string("mode", "DCR")
     n, c, h, w = _image(ctx, x, block)
     if mode not in ("DCR", "CRD"):

@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 import numpy as np
+from dlc.frontend.onnx.axes import axis_attribute, front_axis
 
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import one_axis, require, reshape
+from dlc.frontend.onnx.geometry import only_since, require, reshape
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim, Relation, maximum
 from dlc.ir.dtypes import DType, Kind
@@ -26,19 +27,20 @@ from dlc.ir.ops.pointwise import Binary, Cast, Compare, Where
 def gather(ctx: NodeContext) -> Value:
     """Slices along `axis`."""
     x, indices = ctx.required(0), ctx.required(1)
-    return ctx.add(Gather(one_axis(ctx, ctx.int("axis", 0), x.tensor.rank)), x, indices)
+    return ctx.add(Gather(axis_attribute(ctx, x, 0)), x, indices)
 
 
 @importer("GatherElements", since=11)
 def gather_elements(ctx: NodeContext) -> Value:
     """One element per index along `axis`."""
     x, indices = ctx.required(0), ctx.required(1)
-    return ctx.add(GatherElements(one_axis(ctx, ctx.int("axis", 0), x.tensor.rank)), x, indices)
+    return ctx.add(GatherElements(axis_attribute(ctx, x, 0)), x, indices)
 
 
 @importer("GatherND", since=11)
 def gather_nd(ctx: NodeContext) -> Value:
     """Slices at index tuples; batch_dims came with opset 12."""
+    only_since(ctx, 12, "batch_dims")
     return ctx.add(GatherND(ctx.int("batch_dims", 0)), ctx.required(0), ctx.required(1))
 
 
@@ -67,7 +69,7 @@ def scatter_elements(ctx: NodeContext) -> Value:
 
 def _scatter_elements(ctx: NodeContext) -> Value:
     x = ctx.required(0)
-    axis = one_axis(ctx, ctx.int("axis", 0), x.tensor.rank)
+    axis = axis_attribute(ctx, x, 0)
     return ctx.add(ScatterElements(axis, _reduction(ctx)), x, ctx.required(1), ctx.required(2))
 
 
@@ -82,7 +84,7 @@ def tensor_scatter(ctx: NodeContext) -> Value:
     """Write updates into a cache from each batch entry's write index on, modulo the extent if circular."""
     cache, updates = ctx.required(0), ctx.required(1)
     shape, rank = updates.tensor.shape, cache.tensor.rank
-    axis = one_axis(ctx, ctx.int("axis", -2), rank)
+    axis = front_axis(ctx, ctx.int("axis", -2), rank)
     mode = ctx.string("mode", "linear")
     if mode not in ("linear", "circular"):
         ctx.fail(f"mode {mode!r} is neither linear nor circular")
@@ -111,7 +113,7 @@ def one_hot(ctx: NodeContext) -> Value:
     if ctx.opset < 11 and dtype.kind is Kind.SIGNED:
         negative = ctx.add(Compare("lt"), indices, ctx.const(0, dtype))
         indices = ctx.add(Where(), negative, ctx.const(np.iinfo(dtype.numpy).max, dtype), indices)
-    axis = one_axis(ctx, ctx.int("axis", -1), indices.tensor.rank + 1)
+    axis = front_axis(ctx, ctx.int("axis", -1), indices.tensor.rank + 1)
     return ctx.add(OneHot(axis, _depth(ctx)), indices, values)
 
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dlc.frontend.onnx.axes import axis_attribute, front_axis
+
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import clamp, one_axis, require_broadcast, require_equal, transposed
+from dlc.frontend.onnx.geometry import clamp, only_since, require_broadcast, require_equal, transposed
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim, ceildiv, floordiv, total
 from dlc.ir.graph import Value
@@ -43,7 +45,7 @@ def concat(ctx: NodeContext) -> Value:
     if not parts:
         ctx.fail("there is nothing to concatenate")
     first = parts[0].tensor
-    axis = one_axis(ctx, ctx.int("axis"), first.rank)
+    axis = axis_attribute(ctx, parts[0], None)
     for part in parts[1:]:
         for other, (left, right) in enumerate(zip(first.shape, part.tensor.shape)):
             if other != axis:
@@ -56,8 +58,9 @@ def split(ctx: NodeContext) -> list[Value]:
     """Cut along `axis` into parts of the given extents, or into as many even parts as there are outputs."""
     x = ctx.required(0)
     shape = x.tensor.shape
-    axis = one_axis(ctx, ctx.int("axis", 0), len(shape))
+    axis = front_axis(ctx, ctx.int("axis", 0), len(shape))
     count = len(ctx.output_names)
+    only_since(ctx, 18, "num_outputs")
     extents: Sequence[Dim] | None = None
     if ctx.opset < 13:
         extents = ctx.ints("split") if ctx.has("split") else None
@@ -65,7 +68,7 @@ def split(ctx: NodeContext) -> list[Value]:
         extents = ctx.dims(1)
     if extents is None:
         extents = _even_parts(ctx, shape[axis], count)
-    elif ctx.opset >= 18 and ctx.has("num_outputs"):
+    elif ctx.has("num_outputs"):
         ctx.fail("split and num_outputs exclude each other")
     if len(extents) != count:
         ctx.fail(f"{len(extents)} extents are given for {count} outputs")
@@ -102,6 +105,7 @@ def trilu(ctx: NodeContext) -> Value:
 @importer("ReverseSequence", since=10)
 def reverse_sequence(ctx: NodeContext) -> Value:
     """Reverse a prefix of each batch entry along the time axis."""
-    rank = ctx.required(0).tensor.rank
-    batch, time = one_axis(ctx, ctx.int("batch_axis", 1), rank), one_axis(ctx, ctx.int("time_axis", 0), rank)
-    return ctx.add(ReverseSequence(batch, time), ctx.required(0), ctx.required(1))
+    x = ctx.required(0)
+    batch = front_axis(ctx, ctx.int("batch_axis", 1), x.tensor.rank)
+    time = front_axis(ctx, ctx.int("time_axis", 0), x.tensor.rank)
+    return ctx.add(ReverseSequence(batch, time), x, ctx.required(1))

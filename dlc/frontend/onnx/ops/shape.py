@@ -6,6 +6,7 @@ import numpy as np
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import (
     many_axes,
+    only_since,
     require,
     reshape,
     static_ints,
@@ -22,6 +23,7 @@ def reshape_(ctx: NodeContext) -> Value:
 
     A symbolic entry is taken as the extent itself: where it turns out 0, so does the result's extent.
     """
+    only_since(ctx, 14, "allowzero")
     x = ctx.required(0)
     allow_zero = bool(ctx.int("allowzero", 0))
     entries = ctx.dims(1)
@@ -86,15 +88,15 @@ def _listed_axes(ctx: NodeContext) -> tuple[int, ...] | None:
 
 @importer("Squeeze")
 def squeeze(ctx: NodeContext) -> Value:
-    """Drop axes of extent 1: those listed, or all that are known to be; symbolic extents are guarded not to."""
+    """Drop axes of extent 1: those listed, or all that are known to be; a symbolic extent must not be 1."""
     x = ctx.required(0)
     shape, listed = x.tensor.shape, _listed_axes(ctx)
     if listed is None:
         dropped = [axis for axis, extent in enumerate(shape) if extent == 1]
         for axis, extent in enumerate(shape):
             if axis not in dropped:
-                require(ctx, Relation.NE, extent, 1, f"extent {to_text(extent)} of axis {axis} must not be 1, "
-                        "since Squeeze would drop it and change the rank")
+                require(ctx, Relation.NE, extent, 1, f"axis {axis} of extent {to_text(extent)} must not have "
+                        "extent 1, since Squeeze would drop it and change the rank")
     else:
         dropped = list(many_axes(ctx, listed, len(shape)))
         for axis in dropped:
@@ -128,6 +130,7 @@ def dim_tensor(ctx: NodeContext, dims: tuple[Dim, ...], shape: tuple[int, ...]) 
 @importer("Shape")
 def shape_(ctx: NodeContext) -> Value:
     """The extents of the operand, from axis `start` to before axis `end` (opset 15), both clamped."""
+    only_since(ctx, 15, "start", "end")
     shape = ctx.required(0).tensor.shape
     wanted = shape[ctx.int("start", 0):ctx.int("end", len(shape))]
     return dim_tensor(ctx, wanted, (len(wanted),))

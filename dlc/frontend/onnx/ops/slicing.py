@@ -59,8 +59,8 @@ def _slice(ctx: NodeContext, starts: Sequence[Dim], ends: Sequence[Dim], axes: S
 def window(start: Dim, end: Dim, step: int, extent: Dim) -> tuple[Dim, Dim]:
     """(first position, number of elements) of the standard's slice start:end:step of an axis of `extent`.
 
-    Negative bounds count from the end. Then, for positive steps, start and end are clamped to 0 .. extent, and
-    for negative ones to 0 .. extent - 1 and -1 .. extent - 1.
+    Negative bounds count from the end. Then, for a positive step, start and end are clamped to 0 .. extent,
+    and for a negative one to 0 .. extent - 1 and -1 .. extent - 1.
     """
     if step > 0:
         first = clamp(_bound(start, extent), 0, extent)
