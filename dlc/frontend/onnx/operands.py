@@ -4,14 +4,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import one_axis, require, require_broadcast, require_equal
+from dlc.frontend.onnx.geometry import require, require_broadcast, require_equal
 from dlc.ir.dims import Dim, Relation, known_equal, to_text
 from dlc.ir.graph import Value
-
-
-def axis_attribute(ctx: NodeContext, x: Value, default: int | None) -> int:
-    """The attribute `axis` for the tensor `x`, counted from the front."""
-    return one_axis(ctx, ctx.int("axis", default), x.tensor.rank)
 
 
 def broadcast_operands(ctx: NodeContext, *operands: Value) -> tuple[Value, ...]:

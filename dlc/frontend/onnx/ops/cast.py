@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.geometry import only_since
 from dlc.frontend.onnx.registry import importer
 from dlc.frontend.onnx.tensors import element_type
 from dlc.ir.dtypes import DType
@@ -26,6 +27,8 @@ def cast_like(ctx: NodeContext) -> Value:
 
 def _cast(ctx: NodeContext, to: DType) -> Value:
     x = ctx.required(0)
+    only_since(ctx, 19, "saturate")
+    only_since(ctx, 24, "round_mode")
     round_mode = ctx.string("round_mode", "up")
     if round_mode not in ("up", "down", "nearest"):
         ctx.fail(f"attribute 'round_mode' must be up, down or nearest, but is {round_mode!r}")

@@ -3,9 +3,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dlc.frontend.onnx.axes import axis_attribute
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import many_axes, require
-from dlc.frontend.onnx.operands import axis_attribute, require_channels, require_fits
+from dlc.frontend.onnx.operands import require_channels, require_fits
 from dlc.frontend.onnx.registry import importer
 from dlc.frontend.onnx.tensors import element_type
 from dlc.ir.dims import Dim, Relation, product, to_text

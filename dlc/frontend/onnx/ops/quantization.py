@@ -1,8 +1,9 @@
 """Quantization and dequantization of ONNX."""
 from __future__ import annotations
 
+from dlc.frontend.onnx.axes import front_axis
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import one_axis, require_equal
+from dlc.frontend.onnx.geometry import only_since, require_equal
 from dlc.frontend.onnx.registry import importer
 from dlc.frontend.onnx.tensors import element_type
 from dlc.ir.dims import ceildiv
@@ -17,6 +18,9 @@ from dlc.ir.ops.reduction import Reduce
 def quantize_linear(ctx: NodeContext) -> Value:
     """Attributes by opset: `axis` 13, `saturate` 19, `block_size` and `output_dtype` 21, `precision` 23."""
     x, scale, zero_point = ctx.required(0), ctx.required(1), ctx.optional(2)
+    only_since(ctx, 19, "saturate")
+    only_since(ctx, 21, "output_dtype")
+    only_since(ctx, 23, "precision")
     to, precision = _dtype(ctx, "output_dtype"), _dtype(ctx, "precision")
     if zero_point is not None:
         if to is not None and to is not zero_point.tensor.dtype:
@@ -32,6 +36,7 @@ def quantize_linear(ctx: NodeContext) -> Value:
 def dequantize_linear(ctx: NodeContext) -> Value:
     """Attributes by opset: `axis` 13, `block_size` 21, `output_dtype` 23."""
     x, scale, zero_point = ctx.required(0), ctx.required(1), ctx.optional(2)
+    only_since(ctx, 23, "output_dtype")
     axis, block_size = _granularity(ctx, x, scale)
     to = _dtype(ctx, "output_dtype") or scale.tensor.dtype
     return ctx.add(DequantizeLinear(axis, block_size, to), x, scale, zero_point)
@@ -45,10 +50,12 @@ def _dtype(ctx: NodeContext, key: str) -> DType | None:
 
 def _granularity(ctx: NodeContext, x: Value, scale: Value) -> tuple[int, int]:
     """Axis (from the front) and block size; the axis is 0 where it has no meaning."""
+    only_since(ctx, 13, "axis")
+    only_since(ctx, 21, "block_size")
     axis, block_size = ctx.int("axis", 1), ctx.int("block_size", 0)
     if block_size < 0:
         ctx.fail(f"attribute 'block_size' must not be negative, but is {block_size}")
-    axis = 0 if scale.tensor.rank == 0 or x.tensor.rank <= 1 else one_axis(ctx, axis, x.tensor.rank)
+    axis = 0 if scale.tensor.rank == 0 or x.tensor.rank <= 1 else front_axis(ctx, axis, x.tensor.rank)
     for parameter in (scale, ctx.optional(2)):
         if parameter is not None and parameter.tensor.rank == (x.tensor.rank if block_size else 1):
             _require_granularity(ctx, x, parameter, axis, block_size)

@@ -1,9 +1,9 @@
 """Reductions, arg-reductions, cumulative operators, top-k and global pooling of ONNX."""
 from __future__ import annotations
 
+from dlc.frontend.onnx.axes import axis_attribute, front_axis
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import many_axes, one_axis, require, static_ints
-from dlc.frontend.onnx.operands import axis_attribute
+from dlc.frontend.onnx.geometry import many_axes, only_since, require, static_ints
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim, Relation, to_text
 from dlc.ir.graph import Value
@@ -43,6 +43,7 @@ for _op_type, (_fn, _since) in _REDUCTIONS.items():
 def _reduce(ctx: NodeContext, fn: str, axes: tuple[int, ...]) -> Value:
     """No axes mean all of them, or none when `noop_with_empty_axes`."""
     x = ctx.required(0)
+    only_since(ctx, 13, "noop_with_empty_axes")
     counted = tuple(sorted(many_axes(ctx, axes, x.tensor.rank)))
     if not counted and not ctx.int("noop_with_empty_axes", 0):
         counted = tuple(range(x.tensor.rank))
@@ -63,6 +64,7 @@ def arg_min(ctx: NodeContext) -> Value:
 
 def _arg_reduce(ctx: NodeContext, fn: str) -> Value:
     x = ctx.required(0)
+    only_since(ctx, 12, "select_last_index")
     axis = axis_attribute(ctx, x, 0)
     if x.tensor.rank:
         require(ctx, Relation.LE, 1, x.tensor.shape[axis], f"axis {axis} has no elements to choose from")
@@ -87,7 +89,7 @@ def _cumulative(ctx: NodeContext, fn: str) -> Value:
     if len(axes) != 1:
         ctx.fail(f"operand 1 (axis) must hold one number, but holds {len(axes)}")
     exclusive, reverse = bool(ctx.int("exclusive", 0)), bool(ctx.int("reverse", 0))
-    return ctx.add(Cumulative(fn, one_axis(ctx, axes[0], x.tensor.rank), exclusive, reverse), x)
+    return ctx.add(Cumulative(fn, front_axis(ctx, axes[0], x.tensor.rank), exclusive, reverse), x)
 
 
 @importer("TopK")
@@ -107,6 +109,7 @@ def top_k(ctx: NodeContext) -> tuple[Value, ...]:
 
 def _top_k(ctx: NodeContext, k: Dim) -> tuple[Value, ...]:
     x = ctx.required(0)
+    only_since(ctx, 11, "largest", "sorted")
     axis = axis_attribute(ctx, x, -1)
     if x.tensor.rank == 0:
         ctx.fail("a scalar has no axis to choose along")
