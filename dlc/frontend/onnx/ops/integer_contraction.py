@@ -97,7 +97,7 @@ def _product_scale(ctx: NodeContext, x: Value, w: Value, y: Value) -> Value:
 
 
 def _quantized(ctx: NodeContext, sums: Value, scale: Value, zero_point: Value, axis: int) -> Value:
-    """`sums` times `scale` plus `zero_point` (a scalar or a vector along `axis`), in the zero point's type."""
+    """`sums` times `scale` plus `zero_point` (scalar or vector along `axis`), in the zero point's type."""
     real = sums if sums.tensor.dtype is DType.F32 else ctx.add(Cast(DType.F32), sums)
     scaled = ctx.add(Binary("mul"), real, scale)
     if zero_point.tensor.rank > 1:
