@@ -46,7 +46,6 @@ from dlc.ir.dims.nodes import (
     as_dim,
     bounds,
     factors_of,
-    interned_count,
     sort_key,
     terms_of,
 )
@@ -87,7 +86,6 @@ __all__ = [
     "factors_of",
     "floordiv",
     "free_symbols",
-    "interned_count",
     "is_nonnegative",
     "is_positive",
     "known_equal",

@@ -8,9 +8,8 @@ of floor division, remainder, minimum, maximum and broadcast. Its canonical form
 
 without zero coefficients, in a fixed order; a sum of one monomial with coefficient 1 is that monomial, and a
 constant is a Python int, never a node. Nodes are interned: equal structure is the same object, so that
-``is`` and ``==`` compare structure and hashing takes constant time. They are made by operators and by the
-functions of this package only (a class other than :class:`Symbol` refuses to be called), which keeps every
-node canonical.
+``is`` and ``==`` compare structure and hashing takes constant time. Only operators and functions of this
+package make them (a class other than :class:`Symbol` refuses to be called): every node is canonical.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from __future__ import annotations
 import operator
 import re
 import threading
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, ClassVar, NoReturn, TypeAlias, TypeVar, final
 from weakref import WeakValueDictionary
@@ -281,12 +281,9 @@ _Node = TypeVar("_Node", bound=DimExpr)
 # build the same expression get the same object.
 TABLE: WeakValueDictionary[Key, DimExpr] = WeakValueDictionary()
 _LOCK = threading.RLock()
+# The newest nodes stay alive a while: intermediate results are often built again, and finding is cheaper.
+_RECENT: deque[DimExpr] = deque(maxlen=4096)
 _set = object.__setattr__
-
-
-def interned_count() -> int:
-    """The number of live nodes, for tests and reports."""
-    return len(TABLE)
 
 
 def intern(
@@ -306,6 +303,7 @@ def intern(
     _set(node, "_free_symbols", None)
     for name, value in fields.items():
         _set(node, name, value)
+    _RECENT.append(node)
     with _LOCK:
         return TABLE.setdefault(identity, node)  # type: ignore[return-value]
 

@@ -15,6 +15,7 @@ from dlc.ir.dims.nodes import (
     add_scaled,
     as_dim,
     bounds,
+    scale,
     sort_key,
 )
 from dlc.ir.dims.proofs import prove_nonnegative
@@ -40,7 +41,7 @@ def known_equal(left: Dim, right: Dim) -> bool:
     if left is right:
         return True
     difference = add_scaled(left, right, -1)
-    return bounds(difference) == (0, 0)
+    return prove_nonnegative(difference) and prove_nonnegative(scale(difference, -1))
 
 
 def known_lt(left: Dim, right: Dim) -> bool:
