@@ -28,7 +28,8 @@ def bind_symbols(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, int]:
 
 
 def evaluate(graph: Graph, feeds: Mapping[str, Array], keep: Mapping[str, None] | None = None) -> dict[str, Array]:
-    """Evaluate `graph` on `feeds` (by input name); returns its outputs, and the values named in `keep`, by name."""
+    """Evaluate `graph` on `feeds` (by input name); returns its outputs, and the values named in `keep`, by name
+    (an output by its own name and by that of its value)."""
     env = bind_symbols(graph, feeds)
     arrays: dict[Value, Array] = {value: feeds[value.name] for value in graph.inputs}
     elements: dict[str, list[tuple[str, int]]] = {}
@@ -58,4 +59,5 @@ def evaluate(graph: Graph, feeds: Mapping[str, Array], keep: Mapping[str, None] 
             remaining[value] -= 1
             if not remaining[value] and value not in wanted and value.data is None:
                 del arrays[value]
-    return {value.name: array(value) for value in wanted}
+    results = {value.name: array(value) for value in wanted}
+    return results | {graph.output_name(index): array(value) for index, value in enumerate(graph.outputs)}

@@ -118,6 +118,7 @@ class Graph:
         self.name = name
         self.inputs: list[Value] = []
         self.outputs: list[Value] = []
+        self.output_names: list[str] = []
         self.nodes: list[Node] = []
         self.symbols: dict[Symbol, ShapeSource | ElementSource] = {}
         self.guards: list[Guard] = []
@@ -135,11 +136,26 @@ class Graph:
                 self._names[name] = itertools.count(1)
                 return name
 
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keep `names` from being handed out by `unique_name`, which derives others from them instead."""
+        for name in names:
+            self._names.setdefault(name, itertools.count(1))
+
     def add_input(self, name: str, type_: Type) -> Value:
         """Declare a graph input."""
         value = Value(self.unique_name(name), type_)
         self.inputs.append(value)
         return value
+
+    def add_output(self, value: Value, name: str | None = None) -> None:
+        """Declare a graph output, called `name` or like its value. Several outputs may be one value."""
+        self.output_names += [self.output_name(index) for index in range(len(self.output_names), len(self.outputs))]
+        self.outputs.append(value)
+        self.output_names.append(value.name if name is None else name)
+
+    def output_name(self, index: int) -> str:
+        """The name of output `index`: the one given to `add_output`, else that of its value."""
+        return self.output_names[index] if index < len(self.output_names) else self.outputs[index].name
 
     def output_uses(self, value: Value) -> bool:
         """Whether `value` is a graph output."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from dlc.ir.dims import Dim
+from dlc.ir.dims import Dim, DimExpr
 from dlc.ir.types import TensorType, Type
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -66,6 +66,17 @@ class Operator:
     def flops(self, inputs: Sequence[Type | None], outputs: Sequence[Type]) -> Dim:
         """Floating-point operations of one evaluation; by default one an output element."""
         return sum((t.elements for t in outputs if isinstance(t, TensorType)), start=0)
+
+
+def operator_dims(op: Operator) -> Iterator[Dim]:
+    """The symbolic dims among the attributes of `op`, those within tuples too."""
+    pending = [getattr(op, field.name) for field in dataclasses.fields(op)]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, DimExpr):
+            yield item
+        elif isinstance(item, tuple):
+            pending += item
 
 
 def tensor(operand: Type | None, what: str) -> TensorType:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import numpy as np
 
 from dlc.errors import Finding, ModelError, UnsupportedError
+from dlc.frontend.onnx.tensors import element_type
 from dlc.ir.builder import GraphBuilder
 from dlc.ir.dims import Dim
 from dlc.ir.dtypes import DType
@@ -15,7 +16,10 @@ from dlc.ir.operator import Array, Operator
 from dlc.ir.types import TensorType
 
 if TYPE_CHECKING:
-    from dlc.frontend.onnx.importer import GraphImporter
+    from onnx import GraphProto
+
+    from dlc.frontend.onnx.graph_importer import GraphImporter
+    from dlc.frontend.onnx.scope import Scope
 
 DimArray: TypeAlias = "np.ndarray[Any, np.dtype[np.object_]]"
 
@@ -29,7 +33,8 @@ class NodeContext:
     """
 
     def __init__(self, importer: GraphImporter, op_type: str, domain: str, opset: int, name: str,
-                 operands: Sequence[Value | None], attributes: dict[str, Any], output_names: Sequence[str]) -> None:
+                 operands: Sequence[Value | None], attributes: dict[str, Any], output_names: Sequence[str],
+                 scope: Scope) -> None:
         self.importer = importer
         self.op_type = op_type
         self.domain = domain
@@ -38,6 +43,7 @@ class NodeContext:
         self.operands = tuple(operands)
         self.attributes = attributes
         self.output_names = tuple(output_names)
+        self.scope = scope
         self.builder = GraphBuilder(importer.graph, origin=(name,))
 
     # --- operands
@@ -71,6 +77,10 @@ class NodeContext:
         """The content of the integer operand `index`, flattened; run-time data becomes new symbols."""
         return tuple(self.importer.dims(self.required(index), self).reshape(-1))
 
+    def dims_of(self, value: Value) -> tuple[Dim, ...]:
+        """The content of any integer value, flattened; run-time data (a count, say) becomes new symbols."""
+        return tuple(self.importer.dims(value, self).reshape(-1))
+
     def set_dims(self, value: Value, content: DimArray) -> None:
         """Record that integer `value` holds `content` (same shape)."""
         self.importer.contents[value] = content
@@ -102,6 +112,19 @@ class NodeContext:
     def floats(self, key: str, default: Sequence[float] | None = None) -> tuple[float, ...]:
         """Attribute of floats; ModelError when absent without a default."""
         return tuple(self._needed(key, self._typed(key, default, (list, tuple), "a list of numbers")))
+
+    def dtype(self, key: str, default: DType | None = None) -> DType:
+        """Attribute that holds a TensorProto.DataType; ModelError when absent without a default."""
+        if key not in self.attributes and default is not None:
+            return default
+        return element_type(self.int(key), f"attribute {key!r}")
+
+    def graph(self, key: str) -> GraphProto:
+        """Subgraph attribute; ModelError when absent."""
+        from onnx import GraphProto
+
+        graph: GraphProto = self._needed(key, self._typed(key, None, GraphProto, "a graph"))
+        return graph
 
     def has(self, key: str) -> bool:
         """Whether the attribute is present."""

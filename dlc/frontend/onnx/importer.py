@@ -1,0 +1,142 @@
+"""From an ONNX model to a graph, with its identity and what it says about itself.
+
+Everything that a model says is checked or recomputed: types and shapes come from our own inference, never from
+`value_info`; declared outputs are compared with it. What dlc cannot compile is collected over the whole model
+and reported at once.
+"""
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlc.errors import Error, Finding, LimitError, ModelError, ResourceError, UnsupportedError
+from dlc.frontend.onnx.contents import Contents
+from dlc.frontend.onnx.external import ExternalData
+from dlc.frontend.onnx.functions import FunctionTable, opset_imports
+from dlc.frontend.onnx.graph_importer import GraphImporter as GraphImporter, check_opset
+from dlc.frontend.onnx.reader import Source, SourceModel, read_model
+from dlc.frontend.onnx.scope import Scope
+from dlc.frontend.onnx.signature import InputSpec, ShapeSpec, Signature, check_output
+from dlc.frontend.onnx.tensors import TensorReader
+from dlc.ir.graph import Graph
+from dlc.limits import Limits
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelMetadata:
+    """What a model says about itself and about how it was imported; all of it is data, none is trusted.
+
+    `defaults` are inputs with an initializer of the same name (the style before IR version 4): they became
+    constants. `dim_names` gives the model's name of each symbol.
+    """
+
+    ir_version: int
+    producer: str
+    producer_version: str
+    domain: str
+    model_version: int
+    description: str
+    properties: Mapping[str, str]
+    defaults: tuple[str, ...]
+    dim_names: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportedModel:
+    """An imported model: its graph, whose inputs and outputs stand in ONNX's order, and its identity.
+
+    `outputs` are the ONNX names of `graph.outputs`. `opsets` maps domains ("" is the standard one) to versions.
+    `hints` maps symbols to (minimum, typical, maximum). `sha256` is that of the file without external data.
+    """
+
+    graph: Graph
+    name: str
+    opsets: Mapping[str, int]
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[str, ...]
+    sha256: str
+    metadata: ModelMetadata
+    hints: Mapping[str, tuple[int, int, int]]
+
+
+def import_model(source: Source, *, shapes: Mapping[str, ShapeSpec] | None = None, limits: Limits | None = None,
+                 external_data_dir: str | os.PathLike[str] | None = None) -> ImportedModel:
+    """Import `source` (path, bytes, binary file or ModelProto) within `limits`.
+
+    `shapes` is that of `dlc.compile`; `external_data_dir` a further folder in which external data may lie.
+
+    Raises ModelError for an invalid model, UnsupportedError with all findings for one that dlc cannot compile,
+    InputError for a source that cannot be read or `shapes` that fit nothing, LimitError, ResourceError.
+    """
+    limits = limits or Limits()
+    try:
+        model = read_model(source, limits)
+        external = ExternalData(model.folder, Path(external_data_dir) if external_data_dir is not None else None)
+        return _imported(model, TensorReader(external, limits), shapes or {}, limits)
+    except UnicodeDecodeError:
+        raise ModelError("a name in the model is not UTF-8", code="model/protobuf") from None
+    except RecursionError:
+        raise LimitError("the model is nested too deeply", hint="flatten its subgraphs") from None
+    except MemoryError as error:
+        if isinstance(error, Error):
+            raise
+        raise ResourceError("there is not enough memory to import the model") from None
+
+
+def check(source: Source, *, shapes: Mapping[str, ShapeSpec] | None = None, limits: Limits | None = None,
+          external_data_dir: str | os.PathLike[str] | None = None) -> tuple[Finding, ...]:
+    """Everything that keeps a model from being imported; empty when nothing does. Raises as `import_model`."""
+    try:
+        import_model(source, shapes=shapes, limits=limits, external_data_dir=external_data_dir)
+    except UnsupportedError as error:
+        return error.findings
+    return ()
+
+
+def _imported(model: SourceModel, tensors: TensorReader, shapes: Mapping[str, ShapeSpec],
+              limits: Limits) -> ImportedModel:
+    """Import a parsed model."""
+    proto = model.proto
+    opsets = opset_imports(proto.opset_import, proto.ir_version, "the model")
+    check_opset(opsets)
+    functions = FunctionTable(proto.functions, limits)
+    functions.check_inlined_size(proto.graph.node)
+    graph = Graph()
+    signature = Signature(graph, shapes, limits)
+    contents = Contents(graph, signature.fresh)
+    importer = GraphImporter(graph, tensors, functions, contents, limits)
+    scope = Scope(opsets)
+    initialized = {item.name for item in proto.graph.initializer}
+    initialized |= {item.values.name for item in proto.graph.sparse_initializer}
+    for value in signature.declare([info for info in proto.graph.input if info.name not in initialized]):
+        importer.define_input(value, scope)
+    importer.define_initializers(proto.graph, scope)
+    importer.import_nodes(proto.graph.node, scope)
+    names = [info.name for info in proto.graph.output]
+    outputs = importer.read_outputs(names, scope)
+    if outputs is None or importer.findings:
+        count = len(importer.findings)
+        raise UnsupportedError(f"dlc does not compile {count} thing{'s' if count > 1 else ''} in the model",
+                               findings=importer.findings)
+    for info, output in zip(proto.graph.output, outputs, strict=True):
+        check_output(info.name, output, info.type)
+        graph.add_output(output, info.name)
+    contents.settle()
+    return ImportedModel(
+        graph, model.name, opsets, tuple(signature.inputs), tuple(names), model.sha256, _metadata(proto, signature),
+        signature.hints)
+
+
+def _metadata(proto: ModelProto, signature: Signature) -> ModelMetadata:
+    fed = {spec.name for spec in signature.inputs}
+    return ModelMetadata(
+        proto.ir_version, proto.producer_name, proto.producer_version, proto.domain, proto.model_version,
+        proto.doc_string, {entry.key: entry.value for entry in proto.metadata_props},
+        tuple(info.name for info in proto.graph.input if info.name not in fed),
+        {str(dim): name for name, dim in signature.dims.items() if not isinstance(dim, int)})

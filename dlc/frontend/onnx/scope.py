@@ -1,0 +1,67 @@
+"""Names in force at one place of a model: of the main graph, of a subgraph within it, or of a function's body."""
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+from dlc.errors import ModelError, printable
+from dlc.ir.graph import Value
+
+
+class Missing(enum.Enum):
+    """Why a name stands for no value."""
+
+    #: Its node could not be imported, which has been reported; what reads it is skipped.
+    POISONED = "poisoned"
+    #: An optional operand of a function call was left out.
+    ABSENT = "absent"
+
+
+class Scope:
+    """The values that ONNX names stand for, with the opsets and function attributes that hold there.
+
+    A subgraph sees the names of its `parent`; a function's body has none. `prefix` is the name of the enclosing
+    If or call, "" in the main graph, and `depth` the nesting.
+    """
+
+    def __init__(self, opsets: Mapping[str, int], *, parent: Scope | None = None,
+                 attributes: Mapping[str, Any] | None = None, prefix: str = "", depth: int = 0) -> None:
+        self.opsets = opsets
+        self.parent = parent
+        self.attributes = attributes or {}
+        self.prefix = prefix
+        self.depth = depth
+        self._values: dict[str, Value | Missing] = {}
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the scope of the main graph, whose names are those of our values."""
+        return not self.prefix
+
+    def define(self, name: str, value: Value | Missing) -> None:
+        """Enter `name`; ModelError (code "model/graph") when this scope has it already."""
+        if name in self._values:
+            raise ModelError(f"the name '{printable(name)}' is defined twice", code="model/graph")
+        self._values[name] = value
+
+    def defines(self, name: str) -> bool:
+        """Whether this scope itself has `name`."""
+        return name in self._values
+
+    def sees(self, name: str) -> bool:
+        """Whether `name` means something here, in this scope or around it."""
+        return name in self._values or (self.parent is not None and self.parent.sees(name))
+
+    def find(self, name: str) -> Value | Missing:
+        """What `name` stands for; ModelError (code "model/graph") when it is unknown."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope._values:
+                return scope._values[name]
+            scope = scope.parent
+        raise ModelError(f"the name '{printable(name)}' is read but never defined", code="model/graph")
+
+    def inner(self, prefix: str) -> Scope:
+        """The scope of a subgraph of the node called `prefix`."""
+        return Scope(self.opsets, parent=self, attributes=self.attributes, prefix=prefix, depth=self.depth + 1)

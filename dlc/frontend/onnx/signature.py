@@ -1,0 +1,202 @@
+"""Inputs and outputs of a model: declared types to ours, names of dims to symbols, the user's `shapes` applied."""
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from dlc.errors import Finding, InputError, ModelError, UnsupportedError, printable
+from dlc.frontend.onnx.tensors import checked_shape, element_type
+from dlc.ir.dims import Dim, Symbol, to_text
+from dlc.ir.graph import Graph, ShapeSource, Value
+from dlc.ir.types import TensorType
+from dlc.limits import Limits
+
+if TYPE_CHECKING:
+    from onnx import TypeProto, ValueInfoProto
+
+#: An entry of `shapes`: a symbol's fixed extent, its (minimum, typical, maximum), or the dims of an input.
+ShapeSpec: TypeAlias = "int | Sequence[int | str | None]"
+
+#: Functions of the text of dims, which a symbol may not be named after.
+_RESERVED = {"min", "max", "ceildiv", "broadcast"}
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """A graph input in ONNX's order: its name, type, and the model's own name of each symbolic dim (or None)."""
+
+    name: str
+    type: TensorType
+    dim_names: tuple[str | None, ...]
+
+
+class Signature:
+    """Declares the inputs of a graph and keeps its symbols.
+
+    `shapes` is the user's mapping: {"batch": 1} fixes a named dim, {"batch": (1, 8, 64)} hints its minimum,
+    typical and maximum, {"x": (1, None, "length")} gives an input's dims (None leaves one as it is).
+    """
+
+    def __init__(self, graph: Graph, shapes: Mapping[str, ShapeSpec], limits: Limits) -> None:
+        self.graph = graph
+        self.limits = limits
+        self.shapes = dict(shapes)
+        #: Name of a dim, as the model or the user writes it -> the symbol or number that stands for it.
+        self.dims: dict[str, Dim] = {}
+        #: Symbol name -> (minimum, typical, maximum) extent.
+        self.hints: dict[str, tuple[int, int, int]] = {}
+        self.inputs: list[InputSpec] = []
+        self._taken: set[str] = set(_RESERVED)
+        self._used: set[str] = set()
+
+    def declare(self, infos: Sequence[ValueInfoProto]) -> Iterator[Value]:
+        """Add the inputs to the graph, in order.
+
+        Raises ModelError for malformed types, UnsupportedError for inputs that are no tensors or have no rank, and
+        InputError (code "input/option") for entries of `shapes` that fit nothing.
+        """
+        declared = [(info.name, self._wishes(info)) for info in infos]
+        for (name, wishes), info in zip(declared, infos, strict=True):
+            what = f"input '{printable(name)}'"
+            dtype = element_type(info.type.tensor_type.elem_type, what)
+            dims = [self._dim(name, axis, wish) for axis, wish in enumerate(wishes)]
+            checked_shape([dim for dim in dims if isinstance(dim, int)], dtype, self.limits, what)
+            type_ = TensorType(dtype, tuple(dims))
+            value = self.graph.add_input(name, type_)
+            names = tuple(str(wish) if isinstance(wish, str) and isinstance(dim, Symbol) else None
+                          for wish, dim in zip(wishes, dims, strict=True))
+            self.inputs.append(InputSpec(name, type_, names))
+            yield value
+        self._refuse_unused()
+
+    def fresh(self, wish: str, lo: int | None = 0) -> Symbol:
+        """A symbol of at least `lo`, named after `wish` as far as the syntax of dims allows."""
+        base = re.sub(r"[^A-Za-z0-9_]", "_", wish)[:60]
+        base = base if re.match(r"[A-Za-z_]", base) else f"d_{base}"
+        name, count = base, 1
+        while name in self._taken:
+            name, count = f"{base}_{count}", count + 1
+        self._taken.add(name)
+        return Symbol(name, lo=lo)
+
+    def _wishes(self, info: ValueInfoProto) -> list[int | str | None]:
+        """What each dim of an input should be: a number, a name, or None (unnamed), `shapes` considered."""
+        what = f"input '{printable(info.name)}'"
+        dims = _declared_dims(info, what)
+        given = self.shapes.get(info.name)
+        if given is None or isinstance(given, int):
+            if dims is None:
+                raise _without_rank(info.name)
+            return dims
+        self._used.add(info.name)
+        if dims is None:
+            dims = [None] * len(given)
+        if len(given) != len(dims):
+            raise InputError(f"shapes gives {len(given)} dims for {what}, which has {len(dims)}", code="input/option")
+        for axis, (wish, dim) in enumerate(zip(given, dims, strict=True)):
+            if wish is None or wish == dim:
+                continue
+            if isinstance(dim, int):
+                raise InputError(f"shapes gives {wish} for axis {axis} of {what}, but the model fixes it to {dim}",
+                                 code="input/option")
+            if isinstance(dim, str) and isinstance(wish, int):
+                self._fix(dim, wish)
+            dims[axis] = wish
+        return dims
+
+    def _fix(self, name: str, extent: int) -> None:
+        """Let the named dim be `extent` in every input."""
+        if self.shapes.setdefault(name, extent) != extent and isinstance(self.shapes[name], int):
+            raise InputError(f"shapes gives two extents for '{printable(name)}'", code="input/option")
+        self.shapes[name] = extent
+
+    def _dim(self, name: str, axis: int, wish: int | str | None) -> Dim:
+        """The dim of one axis of an input; a new symbol is declared with this axis as its source."""
+        if isinstance(wish, int):
+            if wish < 0:
+                raise ModelError(f"axis {axis} of input '{printable(name)}' has the negative extent {wish}",
+                                 hint="a dim that is unknown must have a name or no value", code="model/type")
+            return wish
+        key = wish or f"{name}_{axis}"
+        known = self.dims.get(key) if wish else None
+        if known is not None:
+            return known
+        given = self.shapes.get(key)
+        if given is not None:
+            self._used.add(key)
+        if isinstance(given, int):
+            self.dims[key] = given
+            return given
+        symbol = self.fresh(key)
+        self.dims[key] = symbol
+        self.graph.symbols[symbol] = ShapeSource(name, axis)
+        if given is not None:
+            self.hints[symbol.name] = _hint(key, given)
+        return symbol
+
+    def _refuse_unused(self) -> None:
+        for name in self.shapes:
+            if name not in self._used:
+                known = sorted({*self.dims, *(spec.name for spec in self.inputs)})
+                raise InputError(f"shapes names '{printable(name)}', which is neither a symbolic dim nor an input",
+                                 hint=f"the model has {printable(', '.join(known))}", code="input/option")
+
+
+def _declared_dims(info: ValueInfoProto, what: str) -> list[int | str | None] | None:
+    """The dims as the model declares them: numbers, names or None; None altogether when even the rank is absent."""
+    kind = info.type.WhichOneof("value")
+    if kind is None:
+        raise ModelError(f"{what} declares no type", code="model/type")
+    if kind != "tensor_type":
+        raise UnsupportedError(f"{what} is no tensor", findings=(
+            Finding(info.name, "input", "", 0, (kind,), (), f"inputs of kind {kind} are not supported"),))
+    if not info.type.tensor_type.HasField("shape"):
+        return None
+    return [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+            for dim in info.type.tensor_type.shape.dim]
+
+
+def _without_rank(name: str) -> UnsupportedError:
+    reason = "the input declares no shape"
+    hint = "give its dims, for example shapes={'" + printable(name) + "': ('batch', 3, 224, 224)}"
+    return UnsupportedError(f"{reason}: '{printable(name)}'", hint=hint, findings=(
+        Finding(name, "input", "", 0, (), (), reason, hint),))
+
+
+def _hint(name: str, given: Sequence[int | str | None]) -> tuple[int, int, int]:
+    match tuple(given):
+        case (int(low), int(typical), int(high)) if 0 <= low <= typical <= high:
+            return low, typical, high
+    raise InputError(f"shapes['{printable(name)}'] must be an extent or (minimum, typical, maximum)",
+                     code="input/option")
+
+
+def check_output(name: str, value: Value, declared: TypeProto) -> None:
+    """ModelError when a model declares an output as something that it provably is not.
+
+    Names of dims are no claims; numbers, rank and element type are.
+    """
+    what = f"output '{printable(name)}'"
+    kind = declared.WhichOneof("value")
+    if kind is None:
+        return
+    if not isinstance(value.type, TensorType) or kind != "tensor_type":
+        if isinstance(value.type, TensorType) or kind == "tensor_type":
+            raise ModelError(f"{what} is declared as {kind}, but is {value.type}", code="model/type")
+        return
+    tensor = declared.tensor_type
+    if tensor.elem_type and element_type(tensor.elem_type, what) is not value.type.dtype:
+        raise ModelError(f"{what} is declared as {element_type(tensor.elem_type, what).text}, "
+                         f"but is {value.type.dtype.text}", code="model/type")
+    if not tensor.HasField("shape"):
+        return
+    dims = tensor.shape.dim
+    fits = len(dims) == value.type.rank and all(
+        not dim.HasField("dim_value") or not isinstance(actual, int) or dim.dim_value == actual
+        for dim, actual in zip(dims, value.type.shape))
+    if not fits:
+        shown = ", ".join(str(d.dim_value) if d.HasField("dim_value") else printable(d.dim_param) or "?" for d in dims)
+        actual = ", ".join(to_text(dim) for dim in value.type.shape)
+        raise ModelError(f"{what} is declared as [{shown}], but is [{actual}]", code="model/type")

@@ -1,0 +1,115 @@
+"""A scan of a serialized ModelProto that bounds nesting and message count before protobuf sees the bytes.
+
+The scan follows the message fields of ONNX's schema over the wire format and skips everything else by its
+length, so that its time grows with the structure of a model and not with its weights.
+"""
+from __future__ import annotations
+
+import functools
+from typing import Any, TypeAlias
+
+from dlc.errors import LimitError, ModelError
+from dlc.limits import Limits
+
+#: Field number -> the fields of the message that it holds.
+_Fields: TypeAlias = dict[int, Any]
+
+#: Messages that a legal model may hold for each node of `Limits.nodes`: attributes, dims, metadata.
+_MESSAGES_PER_NODE = 64
+_GIT_LFS = b"version https://git-lfs"
+
+
+@functools.cache
+def _schema() -> _Fields:
+    """The message fields of ModelProto, tied into the cycles that the schema has."""
+    from onnx import ModelProto
+
+    known: dict[str, _Fields] = {}
+
+    def fields(descriptor: Any) -> _Fields:
+        if descriptor.full_name not in known:
+            table = known[descriptor.full_name] = {}
+            for field in descriptor.fields:
+                if field.message_type is not None:
+                    table[field.number] = fields(field.message_type)
+        return known[descriptor.full_name]
+
+    return fields(ModelProto.DESCRIPTOR)
+
+
+def scan(data: bytes, limits: Limits) -> None:
+    """Check that `data` is wire format, nested and populated within `limits`.
+
+    Raises ModelError (code "model/protobuf") for truncated or malformed bytes and for nesting beyond
+    `limits.depth`, LimitError for more messages than `limits.nodes` allows.
+    """
+    if not data:
+        raise _malformed("the file is empty")
+    if data.startswith(_GIT_LFS):
+        raise _malformed("the file is a Git LFS pointer, not the model; fetch it with `git lfs pull`")
+    # The protobuf nesting of one subgraph is three messages: node, attribute, graph.
+    deepest = 3 * limits.depth
+    budget = _MESSAGES_PER_NODE * limits.nodes
+    enclosing: list[tuple[int, _Fields]] = []
+    position, end, fields = 0, len(data), _schema()
+    while True:
+        while position == end:
+            if not enclosing:
+                return
+            end, fields = enclosing.pop()
+        key, position = _varint(data, position, end)
+        number, wire_type = key >> 3, key & 7
+        if not number:
+            raise _malformed("a field has number 0")
+        match wire_type:
+            case 0:
+                _, position = _varint(data, position, end)
+                continue
+            case 1:
+                position += 8
+            case 5:
+                position += 4
+            case 2:
+                length, position = _varint(data, position, end)
+                inner = fields.get(number)
+                if inner is None or position + length > end:
+                    position += length
+                else:
+                    if len(enclosing) >= deepest:
+                        raise _malformed(f"messages are nested deeper than {deepest}")
+                    # A message within needs at least two bytes, which bounds what short ones can hold.
+                    if not inner or length < 2 * (deepest - len(enclosing)):
+                        budget -= 1 + (length // 2 if inner else 0)
+                        position += length
+                    else:
+                        budget -= 1
+                        enclosing.append((end, fields))
+                        end, fields = position + length, inner
+                    if budget < 0:
+                        raise LimitError(
+                            "the model holds too many messages for its limit on nodes",
+                            hint=f"if the model is trusted, raise it with limits=dlc.Limits(nodes={2 * limits.nodes})")
+            case _:
+                raise _malformed(f"wire type {wire_type} does not occur in ONNX")
+        if position > end:
+            raise _malformed("the file is truncated or damaged")
+
+
+def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
+    """The number that starts at `position`, and the position after it."""
+    if position < end and data[position] < 0x80:
+        return data[position], position + 1
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= end:
+            raise _malformed("the file is truncated or damaged")
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise _malformed("a number has more than ten bytes")
+
+
+def _malformed(reason: str) -> ModelError:
+    return ModelError(f"this is no ONNX model: {reason}", code="model/protobuf")
