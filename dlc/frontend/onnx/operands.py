@@ -27,6 +27,16 @@ def require_fits(ctx: NodeContext, operand: Value, x: Value, what: str) -> None:
             require(ctx, Relation.EQ, (extent - wanted) * (extent - 1), 0, message)
 
 
+def require_shape(ctx: NodeContext, operand: Value | None, shape: Sequence[Dim], what: str) -> None:
+    """Check that `operand`, unless absent, has the given shape."""
+    if operand is None:
+        return
+    if operand.tensor.rank != len(shape):
+        ctx.fail(f"{what} must have rank {len(shape)}, but is {operand.type}")
+    for axis, (extent, wanted) in enumerate(zip(operand.tensor.shape, shape)):
+        require_equal(ctx, extent, wanted, f"the extent of axis {axis} of {what} and what it belongs to")
+
+
 def require_channels(ctx: NodeContext, vector: Value, channels: Dim, what: str) -> None:
     """Check that `vector` holds a number for each of `channels`."""
     if vector.tensor.rank != 1:

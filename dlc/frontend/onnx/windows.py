@@ -4,10 +4,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlc.frontend.onnx.context import NodeContext
-from dlc.ir.dims import Dim
+from dlc.frontend.onnx.geometry import require
+from dlc.ir.dims import Dim, Relation, to_text
 from dlc.ir.graph import Value
 from dlc.ir.ops.movement import Reshape
-from dlc.ir.ops.windows import same_padding
+from dlc.ir.ops.windows import effective_extent, same_padding
 from dlc.ir.types import TensorType
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
@@ -19,6 +20,15 @@ def spatial_operand(ctx: NodeContext, index: int) -> TensorType:
     if type_.rank < 3:
         ctx.fail(f"operand {index} has rank {type_.rank}, but batch, channels and spatial axes are needed")
     return type_
+
+
+def require_windows_fit(ctx: NodeContext, spatial: Sequence[Dim], kernel: Sequence[Dim],
+                        dilations: Sequence[int], pads: Sequence[tuple[Dim, Dim]]) -> None:
+    """Check that no window is larger than the padded input."""
+    for extent, window, dilation, (before, after) in zip(spatial, kernel, dilations, pads, strict=True):
+        covered, padded = effective_extent(window, dilation), extent + before + after
+        message = f"a window of {to_text(covered)} elements is larger than the padded input of {to_text(padded)}"
+        require(ctx, Relation.LE, covered, padded, message)
 
 
 def per_axis(ctx: NodeContext, key: str, rank: int, default: int = 1, least: int = 1) -> tuple[int, ...]:

@@ -154,14 +154,18 @@ def _bind_subscripts(term: str, shape: tuple[Dim, ...], extents: dict[str, Dim])
     head, dots, tail = term.partition("...")
     if (len(head) + len(tail) > len(shape)) or (not dots and len(head) != len(shape)) or "." in head + tail:
         raise InferenceError(f"subscripts {term!r} do not fit a tensor of rank {len(shape)}")
-    end = len(shape) - len(tail)
-    letters = [*zip(head, shape, strict=False), *zip(tail, shape[end:], strict=True)]
-    for letter, extent in letters:
+    for letter, extent in labelled_extents(term, shape):
         known = extents.setdefault(letter, extent)
         if known == 1:
             extents[letter] = extent
         elif extent != 1:
             require_equal(known, extent, f"extents of subscript {letter!r}")
-    return shape[len(head):end]
+    return shape[len(head):len(shape) - len(tail)]
+
+
+def labelled_extents(term: str, shape: Sequence[Dim]) -> list[tuple[str, Dim]]:
+    """Letters of subscripts that fit `shape`, with their extents; the ellipsis is left out."""
+    head, _, tail = term.partition("...")
+    return [*zip(head, shape, strict=False), *zip(tail, shape[len(shape) - len(tail):], strict=True)]
 
 

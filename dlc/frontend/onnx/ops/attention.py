@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.geometry import require_broadcast
+from dlc.frontend.onnx.operands import require_shape
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim, known_equal
 from dlc.ir.dtypes import DType
@@ -37,13 +39,34 @@ def attention(ctx: NodeContext) -> Sequence[Value | None]:
         if ctx.has(key) and isinstance(value.tensor.shape[1], int) and ctx.int(key) != value.tensor.shape[1]:
             ctx.fail(f"{key} is {ctx.int(key)}, but the operand has {value.tensor.shape[1]} heads")
     past_k, past_v = ctx.optional(4), ctx.optional(5)
-    total = k.tensor.shape[2] if past_k is None else past_k.tensor.shape[2] + k.tensor.shape[2]
-    operands = (q, k, v, _mask(ctx, q, total), past_k, past_v, ctx.optional(6))
-    outputs = _add_at_precision(ctx, _operator(ctx, q), operands,
+    for operand, what in ((k, "K"), (v, "V"), (past_k, "past_key"), (past_v, "past_value")):
+        if operand is not None and operand.tensor.rank != 4:
+            ctx.fail(f"{what} must have rank 4 where Q has rank 4, but is {operand.type}")
+    past = 0 if past_k is None else past_k.tensor.shape[2]
+    total = past + k.tensor.shape[2]
+    extra = (_mask(ctx, q, total), past_k, past_v, ctx.optional(6))
+    _require_shapes(ctx, q, k, v, extra, past, total)
+    outputs = _add_at_precision(ctx, _operator(ctx, q), (q, k, v, *extra),
                                 [x.tensor.dtype for x in (q, k, v, q)])
     y = join_heads(ctx, outputs[0]) if packed else outputs[0]
     present = outputs[1:3] if past_k is not None else (k, v)
     return [y, *present, outputs[-1] if ctx.wants(3) else None][:len(ctx.output_names)]
+
+
+def _require_shapes(ctx: NodeContext, q: Value, k: Value, v: Value, extra: Sequence[Value | None], past: Dim,
+                    total: Dim) -> None:
+    """Check that the operands of an attention of rank 4 belong together."""
+    mask, past_k, past_v, nonpad = extra
+    batch, heads, length, width = q.tensor.shape
+    _, key_heads, keys, _ = k.tensor.shape
+    value_width = v.tensor.shape[3]
+    require_shape(ctx, k, (batch, key_heads, keys, width), "K")
+    require_shape(ctx, v, (batch, key_heads, keys, value_width), "V")
+    require_shape(ctx, past_k, (batch, key_heads, past, width), "past_key")
+    require_shape(ctx, past_v, (batch, key_heads, past, value_width), "past_value")
+    require_shape(ctx, nonpad, (batch,), "nonpad_kv_seqlen")
+    if mask is not None:
+        require_broadcast(ctx, mask.tensor.shape, (batch, heads, length, total))
 
 
 def _operator(ctx: NodeContext, q: Value) -> Attention:
@@ -134,5 +157,11 @@ def rotary_embedding(ctx: NodeContext) -> Value:
         ctx.unsupported("the head size is not known at compile time",
                         "set the attribute 'rotary_embedding_dim'")
     op = RotaryEmbedding(bool(ctx.int("interleaved", 0)), width)
-    y = ctx.add(op, x, ctx.required(1), ctx.required(2), ctx.optional(3))
+    cos, sin, positions = ctx.required(1), ctx.required(2), ctx.optional(3)
+    batch, _, length, _ = x.tensor.shape
+    rows = (batch, length) if positions is None else cos.tensor.shape[:1]
+    require_shape(ctx, cos, (*rows, width // 2), "cos_cache")
+    require_shape(ctx, sin, (*rows, width // 2), "sin_cache")
+    require_shape(ctx, positions, (batch, length), "position_ids")
+    y = ctx.add(op, x, cos, sin, positions)
     return join_heads(ctx, y) if packed else y

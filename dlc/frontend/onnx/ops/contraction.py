@@ -6,9 +6,12 @@ import re
 import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.geometry import require_broadcast, require_equal
+from dlc.frontend.onnx.operands import require_fits
 from dlc.frontend.onnx.registry import importer
+from dlc.ir.dims import Dim
 from dlc.ir.graph import Value
-from dlc.ir.ops.contraction import Einsum, MatMul
+from dlc.ir.ops.contraction import Einsum, MatMul, labelled_extents
 from dlc.ir.ops.movement import Transpose
 from dlc.ir.ops.pointwise import Binary
 
@@ -16,7 +19,17 @@ from dlc.ir.ops.pointwise import Binary
 @importer("MatMul")
 def matmul(ctx: NodeContext) -> Value:
     """numpy.matmul."""
-    return ctx.add(MatMul(), ctx.required(0), ctx.required(1))
+    return matrix_product(ctx, ctx.required(0), ctx.required(1))
+
+
+def matrix_product(ctx: NodeContext, a: Value, b: Value) -> Value:
+    """Add a product, checking extents that are symbolic when they are bound."""
+    left, right = a.tensor.shape, b.tensor.shape
+    if not left or not right:
+        ctx.fail(f"a matrix product takes no scalars, but gets {a.type} and {b.type}")
+    require_equal(ctx, left[-1], right[-2:][0], "the summed extents")
+    require_broadcast(ctx, left[:-2], right[:-2])
+    return ctx.add(MatMul(), a, b)
 
 
 @importer("Gemm")
@@ -33,16 +46,12 @@ def gemm(ctx: NodeContext) -> Value:
         a = ctx.add(Transpose((1, 0)), a)
     if ctx.int("transB", 0):
         b = ctx.add(Transpose((1, 0)), b)
-    product = _scaled(ctx, ctx.add(MatMul(), a, b), ctx.float("alpha", 1.0), "alpha")
+    product = _scaled(ctx, matrix_product(ctx, a, b), ctx.float("alpha", 1.0), "alpha")
     beta = ctx.float("beta", 1.0)
     if c is None or beta == 0:
         return product
-    if c.tensor.rank > 2:
-        ctx.fail(f"%{c.name} must have at most 2 axes, but is {c.type}")
-    result = ctx.add(Binary("add"), product, _scaled(ctx, c, beta, "beta"))
-    if result.type != product.type:
-        ctx.fail(f"%{c.name} ({c.type}) does not broadcast to the product ({product.type})")
-    return result
+    require_fits(ctx, c, product, "C")
+    return ctx.add(Binary("add"), product, _scaled(ctx, c, beta, "beta"))
 
 
 def _scaled(ctx: NodeContext, value: Value, factor: float, what: str) -> Value:
@@ -59,7 +68,13 @@ def _scaled(ctx: NodeContext, value: Value, factor: float, what: str) -> Value:
 def einsum(ctx: NodeContext) -> Value:
     """numpy.einsum; the equation is made explicit."""
     op = Einsum(_explicit(ctx, ctx.string("equation")))
-    return ctx.add(op, *(ctx.required(index) for index in range(len(ctx.operands))))
+    operands = [ctx.required(index) for index in range(len(ctx.operands))]
+    result = ctx.add(op, *operands)
+    extents: dict[str, Dim] = {}
+    for term, operand in zip(op.terms[0], operands, strict=True):
+        for letter, extent in labelled_extents(term, operand.tensor.shape):
+            require_broadcast(ctx, [extents.setdefault(letter, extent)], [extent])
+    return result
 
 
 def _explicit(ctx: NodeContext, equation: str) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.geometry import require_equal
+from dlc.frontend.onnx.operands import require_shape
 from dlc.frontend.onnx.registry import importer
 from dlc.frontend.onnx.windows import (
     auto_pad,
     explicit_pads,
     kernel_shape,
     per_axis,
+    require_windows_fit,
     spatial_operand,
     window_pads,
 )
@@ -27,7 +30,12 @@ def conv_operator(ctx: NodeContext, x: int = 0, w: int = 1) -> Conv:
     dilations = per_axis(ctx, "dilations", len(spatial))
     if len(kernel) != len(spatial):
         ctx.fail(f"the weights have {len(kernel)} spatial axes, the input {len(spatial)}")
-    return Conv(strides, dilations, window_pads(ctx, spatial, kernel, strides, dilations), groups(ctx))
+    pads = window_pads(ctx, spatial, kernel, strides, dilations)
+    require_windows_fit(ctx, spatial, kernel, dilations, pads)
+    op = Conv(strides, dilations, pads, groups(ctx))
+    channels, per_group = ctx.required(x).tensor.shape[1], ctx.required(w).tensor.shape[1]
+    require_equal(ctx, channels, per_group * op.groups, "the input's channels and those of the weights")
+    return op
 
 
 def groups(ctx: NodeContext) -> int:
@@ -41,7 +49,9 @@ def groups(ctx: NodeContext) -> int:
 @importer("Conv")
 def conv(ctx: NodeContext) -> Value:
     """Cross-correlation over the spatial axes."""
-    return ctx.add(conv_operator(ctx), ctx.required(0), ctx.required(1), ctx.optional(2))
+    op, w, bias = conv_operator(ctx), ctx.required(1), ctx.optional(2)
+    require_shape(ctx, bias, w.tensor.shape[:1], "the bias")
+    return ctx.add(op, ctx.required(0), w, bias)
 
 
 @importer("ConvTranspose")
@@ -76,7 +86,10 @@ def conv_transpose(ctx: NodeContext) -> Value:
     elif mode == "VALID" and any(before or after for before, after in explicit_pads(ctx, len(spatial))):
         ctx.fail("'pads' and auto_pad VALID exclude each other")
     op = ConvTranspose(strides, dilations, pads, padding, groups(ctx))
-    return ctx.add(op, ctx.required(0), ctx.required(1), ctx.optional(2))
+    x, w, bias = ctx.required(0), ctx.required(1), ctx.optional(2)
+    require_equal(ctx, x.tensor.shape[1], w.tensor.shape[0], "the input's channels and those of the weights")
+    require_shape(ctx, bias, [w.tensor.shape[1] * op.groups], "the bias")
+    return ctx.add(op, x, w, bias)
 
 
 def _output_shape(ctx: NodeContext, rank: int) -> tuple[int, ...]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.ops.contraction import matrix_product
 from dlc.frontend.onnx.ops.convolution import conv_operator
 from dlc.frontend.onnx.registry import importer
 from dlc.frontend.onnx.windows import channel_vector
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
-from dlc.ir.ops.contraction import MatMul
 from dlc.ir.ops.movement import Reshape
 from dlc.ir.ops.pointwise import Binary, Cast
 from dlc.ir.ops.quantization import QuantizeLinear
@@ -26,7 +26,7 @@ def matmul_integer(ctx: NodeContext) -> Value:
     a, b, a_zero = ctx.required(0), ctx.required(1), ctx.optional(2)
     if a_zero is not None:
         a_zero = _of_rows(ctx, a_zero, a)
-    return ctx.add(MatMul(), _centred(ctx, a, a_zero), _centred(ctx, b, ctx.optional(3)))
+    return matrix_product(ctx, _centred(ctx, a, a_zero), _centred(ctx, b, ctx.optional(3)))
 
 
 @importer("ConvInteger", since=10)
@@ -46,7 +46,7 @@ def qlinear_matmul(ctx: NodeContext) -> Value:
     Scales and zero points are scalars, or belong to rows of a and y and columns of b.
     """
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (ctx.required(index) for index in range(8))
-    sums = ctx.add(MatMul(), _centred(ctx, a, _of_rows(ctx, a_zero, a)), _centred(ctx, b, b_zero))
+    sums = matrix_product(ctx, _centred(ctx, a, _of_rows(ctx, a_zero, a)), _centred(ctx, b, b_zero))
     scale = _product_scale(ctx, _of_rows(ctx, a_scale, a), b_scale, _of_rows(ctx, y_scale, a))
     return _quantized(ctx, sums, scale, y_zero, axis=max(sums.tensor.rank - 2, 0))
 

@@ -6,8 +6,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.geometry import only_since
+from dlc.frontend.onnx.operands import require_shape
 from dlc.frontend.onnx.registry import importer
-from dlc.frontend.onnx.windows import auto_pad, explicit_pads, per_axis, spatial_operand, window_pads
+from dlc.frontend.onnx.windows import (
+    auto_pad,
+    explicit_pads,
+    per_axis,
+    require_windows_fit,
+    spatial_operand,
+    window_pads,
+)
 from dlc.ir.dims import Dim, product
 from dlc.ir.graph import Value
 from dlc.ir.ops.convolution import Pool
@@ -15,7 +24,7 @@ from dlc.ir.ops.indexing import ScatterElements
 from dlc.ir.ops.movement import Expand, Pad, Reshape
 
 
-def _pool(ctx: NodeContext, fn: str, *, dilated: bool = True, p: int = 2, include_pad: bool = False,
+def _pool(ctx: NodeContext, fn: str, *, p: int = 2, include_pad: bool = False,
           indices: bool = False) -> Pool:
     """The pool that the node's attributes describe.
 
@@ -26,36 +35,39 @@ def _pool(ctx: NodeContext, fn: str, *, dilated: bool = True, p: int = 2, includ
     kernel = ctx.ints("kernel_shape")
     if len(kernel) != len(spatial) or min(kernel) < 1:
         ctx.fail(f"kernel_shape {list(kernel)} does not fit {len(spatial)} spatial axes")
-    strides = per_axis(ctx, "strides", len(spatial))
-    dilations = per_axis(ctx, "dilations", len(spatial)) if dilated else (1,) * len(spatial)
-    if not dilated and ctx.has("dilations"):
-        ctx.fail(f"{ctx.op_type} has no dilations in opset {ctx.opset}")
-    return Pool(fn, kernel, strides, dilations, window_pads(ctx, spatial, kernel, strides, dilations),
-                ceil_mode=bool(ctx.int("ceil_mode", 0)) and auto_pad(ctx) == "NOTSET",
-                count_include_pad=include_pad, p=p, indices=indices,
-                column_major=indices and bool(ctx.int("storage_order", 0)))
+    strides, dilations = per_axis(ctx, "strides", len(spatial)), per_axis(ctx, "dilations", len(spatial))
+    only_since(ctx, 10, "ceil_mode")
+    ceil_mode = bool(ctx.int("ceil_mode", 0)) and auto_pad(ctx) == "NOTSET"
+    pads = window_pads(ctx, spatial, kernel, strides, dilations)
+    if not ceil_mode:
+        require_windows_fit(ctx, spatial, kernel, dilations, pads)
+    column_major = indices and bool(ctx.int("storage_order", 0))
+    return Pool(fn, kernel, strides, dilations, pads, ceil_mode, include_pad, p, indices, column_major)
 
 
 @importer("MaxPool")
 def max_pool(ctx: NodeContext) -> Sequence[Value]:
-    """Maxima of windows and, on request, their positions."""
+    """Maxima of windows and, on request, their positions; dilations came in opset 10."""
+    only_since(ctx, 10, "dilations")
     return ctx.add_all(_pool(ctx, "max", indices=ctx.wants(1)), ctx.required(0))
 
 
 @importer("AveragePool")
 def average_pool(ctx: NodeContext) -> Value:
     """Averages of windows; dilations came in opset 19."""
-    op = _pool(ctx, "average", dilated=ctx.opset >= 19, include_pad=bool(ctx.int("count_include_pad", 0)))
+    only_since(ctx, 19, "dilations")
+    op = _pool(ctx, "average", include_pad=bool(ctx.int("count_include_pad", 0)))
     return ctx.add(op, ctx.required(0))
 
 
 @importer("LpPool", since=2)
 def lp_pool(ctx: NodeContext) -> Value:
     """Lp norms of windows; dilations came in opset 18."""
+    only_since(ctx, 18, "dilations", "ceil_mode")
     p = ctx.int("p", 2)
     if p < 1:
         ctx.fail(f"attribute 'p' must be positive, but is {p}")
-    return ctx.add(_pool(ctx, "lp", dilated=ctx.opset >= 18, p=p), ctx.required(0))
+    return ctx.add(_pool(ctx, "lp", p=p), ctx.required(0))
 
 
 @importer("MaxUnpool", since=9)
@@ -71,6 +83,7 @@ def max_unpool(ctx: NodeContext) -> Value:
     if len(kernel) != len(spatial):
         ctx.fail(f"kernel_shape {list(kernel)} does not fit {len(spatial)} spatial axes")
     strides = per_axis(ctx, "strides", len(spatial))
+    require_shape(ctx, positions, x.tensor.shape, "the positions")
     geometry = zip(spatial, kernel, strides, explicit_pads(ctx, len(spatial)), strict=True)
     implied: list[Dim] = [*x.tensor.shape[:2]]
     implied += [(extent - 1) * stride + window - before - after

@@ -4,9 +4,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.operands import require_shape
 from dlc.frontend.onnx.registry import importer
+from dlc.ir.dims import Dim
 from dlc.ir.graph import Value
-from dlc.ir.operator import Operator
 from dlc.ir.ops.movement import Transpose
 from dlc.ir.ops.recurrent import GRU, LSTM, RNN
 
@@ -54,12 +55,13 @@ def rnn(ctx: NodeContext) -> Sequence[Value]:
     return _cell(ctx, op, operands=6, states=(5,))
 
 
-def _cell(ctx: NodeContext, op: Operator, operands: int, states: tuple[int, ...]) -> Sequence[Value]:
+def _cell(ctx: NodeContext, op: LSTM | GRU | RNN, operands: int, states: tuple[int, ...]) -> Sequence[Value]:
     """Add the operator; layout 1 (batch first, since opset 14) is transposed on the way in and out.
 
     `states` numbers the operands that hold an initial state.
     """
     inputs = [ctx.optional(index) for index in range(operands)]
+    _require_shapes(ctx, op, inputs)
     if not ctx.int("layout", 0):
         return ctx.add_all(op, *inputs)
     for index in (0, *states):
@@ -68,6 +70,25 @@ def _cell(ctx: NodeContext, op: Operator, operands: int, states: tuple[int, ...]
             inputs[index] = ctx.add(Transpose((1, 0, 2)), value)
     y, *finals = ctx.add_all(op, *inputs)
     return [ctx.add(Transpose((2, 0, 1, 3)), y), *(ctx.add(Transpose((1, 0, 2)), final) for final in finals)]
+
+
+def _require_shapes(ctx: NodeContext, op: LSTM | GRU | RNN, inputs: Sequence[Value | None]) -> None:
+    """Check that all operands belong to one cell."""
+    x = ctx.required(0).tensor
+    if x.rank != 3:
+        ctx.fail(f"X must have rank 3, but is {x}")
+    steps, batch, width = x.shape
+    directions, rows = op.directions, op.gates * op.hidden
+    state: list[Dim] = [directions, batch, op.hidden]
+    if ctx.int("layout", 0):
+        batch = steps
+        state = [batch, directions, op.hidden]
+    shapes: dict[str, list[Dim]] = {
+        "W": [directions, rows, width], "R": [directions, rows, op.hidden], "B": [directions, 2 * rows],
+        "sequence_lens": [batch], "initial_h": state, "initial_c": state, "P": [directions, 3 * op.hidden],
+    }
+    for value, (name, shape) in zip(inputs[1:], shapes.items(), strict=False):
+        require_shape(ctx, value, shape, name)
 
 
 def _hidden(ctx: NodeContext) -> int:
