@@ -97,7 +97,7 @@ def run_evaluator(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Ar
 
     from dlc.ir.evaluate import evaluate
 
-    graph = import_model(model)
+    graph = import_model(model).graph
     results = evaluate(graph, dict(feeds))
     return [results[value.name] for value in graph.outputs]
 

@@ -27,7 +27,7 @@ def require_windows_fit(ctx: NodeContext, spatial: Sequence[Dim], kernel: Sequen
     """Check that no window is larger than the padded input."""
     for extent, window, dilation, (before, after) in zip(spatial, kernel, dilations, pads, strict=True):
         covered, padded = effective_extent(window, dilation), extent + before + after
-        message = f"a window of {to_text(covered)} elements is larger than the padded input of {to_text(padded)}"
+        message = f"a window of {to_text(covered)} elements is larger than the padded {to_text(padded)}"
         require(ctx, Relation.LE, covered, padded, message)
 
 
