@@ -43,8 +43,8 @@ class Resize(Operator):
     extrapolation: the value where "tf_crop_and_resize" leaves x.
     antialias: stretch the kernel of "linear" and "cubic" by 1 / scale when scale < 1.
 
-    An axis that keeps its extent at scale 1 (and is not cropped) is left alone. Integer results are saturated;
-    they are truncated toward zero without antialias and rounded (half to even) with it, as onnxruntime does.
+    An axis that keeps its extent at scale 1 (and is not cropped) is left alone. Integer results saturate;
+    they are truncated toward zero without antialias, rounded (half to even) with it, as onnxruntime does.
     """
 
     kind: ClassVar[OperatorClass] = OperatorClass.ROUTINE

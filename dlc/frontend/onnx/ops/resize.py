@@ -61,23 +61,28 @@ def _legacy(ctx: NodeContext, scales: Array) -> Value:
     for factors, nearest in ((enlarge, "floor"), (reduce, "ceil")):
         if any(factor != 1 for factor in factors):
             sizes = tuple(_scaled(extent, factor) for extent, factor in zip(x.tensor.shape, factors))
-            x = ctx.add(Resize(sizes, tuple(factors), mode, "asymmetric", nearest, -0.75, False, 0.0, False), x)
+            x = ctx.add(Resize(sizes, tuple(factors), mode, "asymmetric", nearest, cubic_coefficient=-0.75,
+                               exclude_outside=False, extrapolation=0.0, antialias=False), x)
     return x
 
 
 @importer("Resize", since=11)
 def resize_11(ctx: NodeContext) -> Value:
-    """Operands x, roi, and one of scales and sizes, which apply to the attribute `axes` (opset 18) or to all."""
+    """Operands x, roi, and one of scales and sizes, which apply to `axes` (opset 18) or to all."""
     x = ctx.required(0)
     only_since(ctx, 18, "antialias", "axes", "keep_aspect_ratio_policy")
     rank = x.tensor.rank
     axes = many_axes(ctx, ctx.ints("axes", tuple(range(rank))), rank)
     target = _target(ctx, axes)
     options = Resize(
-        target.sizes, target.scales, _choice(ctx, "mode", "nearest", MODES),
-        _choice(ctx, "coordinate_transformation_mode", "half_pixel", _coordinates(ctx.opset)),
-        _choice(ctx, "nearest_mode", "round_prefer_floor", NEAREST), ctx.float("cubic_coeff_a", -0.75),
-        bool(ctx.int("exclude_outside", 0)), ctx.float("extrapolation_value", 0.0), bool(ctx.int("antialias", 0)))
+        target.sizes, target.scales,
+        mode=_choice(ctx, "mode", "nearest", MODES),
+        coordinates=_choice(ctx, "coordinate_transformation_mode", "half_pixel", _coordinates(ctx.opset)),
+        nearest=_choice(ctx, "nearest_mode", "round_prefer_floor", NEAREST),
+        cubic_coefficient=ctx.float("cubic_coeff_a", -0.75),
+        exclude_outside=bool(ctx.int("exclude_outside", 0)),
+        extrapolation=ctx.float("extrapolation_value", 0.0),
+        antialias=bool(ctx.int("antialias", 0)))
     return ctx.add(options, x, _roi(ctx, axes)) if options.crops else ctx.add(options, x)
 
 
@@ -167,7 +172,7 @@ def _scales(ctx: NodeContext, index: int) -> Array:
 
 
 def _scaled(extent: Dim, scale: float) -> Dim:
-    """floor(extent * scale), for the fraction that the float32 `scale` stands for: 10 * 0.7f is 7, not 6.99."""
+    """floor(extent * scale), for the fraction that the float32 `scale` stands for: 10 * 0.7f is 7, not 6."""
     exact = Fraction(scale)
     simple = exact.limit_denominator(_DENOMINATOR)
     fraction = simple if np.float32(float(simple)) == np.float32(scale) else exact
@@ -175,7 +180,7 @@ def _scaled(extent: Dim, scale: float) -> Dim:
 
 
 def _roi(ctx: NodeContext, axes: Sequence[int]) -> Value:
-    """The region of interest for all axes (starts, then ends): the whole extent where `axes` leaves one out."""
+    """The region of interest for all axes (starts, then ends): all of an axis that is not in `axes`."""
     roi = ctx.required(1)
     if not roi.tensor.dtype.is_float:
         ctx.fail(f"roi must be floats, but is {roi.type}")
