@@ -18,7 +18,7 @@ class Loop:
     ones. `scope` is for :meth:`Emitter.before` (None where the loop was unrolled into straight line).
     """
 
-    def __init__(self, iv: t.Operand, carried: Sequence[t.Value], scope: Scope | None) -> None:
+    def __init__(self, iv: t.Index, carried: Sequence[t.Value], scope: Scope | None) -> None:
         self.iv = iv
         self.carried = tuple(carried)
         self.next: Sequence[t.Operand] = ()
