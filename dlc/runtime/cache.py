@@ -208,10 +208,11 @@ def _read_own_file(path: Path) -> bytes | None:
         if error.errno == errno.ELOOP:
             return None
         raise
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+        os.close(descriptor)
+        return None
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-            return None
         return file.read()
 
 
