@@ -1,4 +1,5 @@
 """Appending typed nodes to a graph."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,20 +14,33 @@ from dlc.ir.types import TensorType
 
 
 class GraphBuilder:
-    """Adds nodes at the end of `graph`, or before `before` when given, inferring the types of their outputs."""
+    """Adds nodes at the end of `graph`, or before `before` when given, inferring the types of their outputs.
+    """
 
     def __init__(self, graph: Graph, before: Node | None = None, origin: tuple[str, ...] = ()) -> None:
         self.graph = graph
         self.before = before
         self.origin = origin
 
-    def add(self, op: Operator, *inputs: Value | None, origin: tuple[str, ...] | None = None,
-            names: Sequence[str] = (), regions: Sequence[Graph] = ()) -> Value:
+    def add(
+        self,
+        op: Operator,
+        *inputs: Value | None,
+        origin: tuple[str, ...] | None = None,
+        names: Sequence[str] = (),
+        regions: Sequence[Graph] = (),
+    ) -> Value:
         """Add `op` and return its first output."""
         return self.add_all(op, *inputs, origin=origin, names=names, regions=regions)[0]
 
-    def add_all(self, op: Operator, *inputs: Value | None, origin: tuple[str, ...] | None = None,
-                names: Sequence[str] = (), regions: Sequence[Graph] = ()) -> tuple[Value, ...]:
+    def add_all(
+        self,
+        op: Operator,
+        *inputs: Value | None,
+        origin: tuple[str, ...] | None = None,
+        names: Sequence[str] = (),
+        regions: Sequence[Graph] = (),
+    ) -> tuple[Value, ...]:
         """Add `op` and return all of its outputs. `names` are wishes for the outputs' names.
 
         Raises ModelError, naming the node, when the operator does not accept the operands.
@@ -36,9 +50,13 @@ class GraphBuilder:
             types = op.infer([None if value is None else value.type for value in inputs])
         except InferenceError as error:
             operands = ", ".join("absent" if value is None else str(value.type) for value in inputs)
-            raise ModelError(f"{op.name}: {error} (operands: {operands})", node=", ".join(origin) or None) from None
+            raise ModelError(
+                f"{op.name}: {error} (operands: {operands})", node=", ".join(origin) or None
+            ) from None
         wishes = [*names, *([op.name.lower()] * (len(types) - len(names)))]
-        outputs = [Value(self.graph.unique_name(wish), type_) for wish, type_ in zip(wishes, types, strict=True)]
+        outputs = [
+            Value(self.graph.unique_name(wish), type_) for wish, type_ in zip(wishes, types, strict=True)
+        ]
         node = Node(op, inputs, outputs, origin, regions)
         if self.before is None:
             self.graph.nodes.append(node)
@@ -46,7 +64,9 @@ class GraphBuilder:
             self.graph.nodes.insert(self.graph.nodes.index(self.before), node)
         return node.outputs
 
-    def constant(self, data: Array | float | int, name: str = "const", dtype: dtypes.DType | None = None) -> Value:
+    def constant(
+        self, data: Array | float | int, name: str = "const", dtype: dtypes.DType | None = None
+    ) -> Value:
         """A constant value holding `data` (of type `dtype` when given)."""
         array = np.asarray(data, dtype=dtype.numpy if dtype else None)
         type_ = TensorType(dtypes.from_numpy(array.dtype), tuple(array.shape))

@@ -3,6 +3,7 @@
 The names follow LLVM's habit (f32, i64, u8); the small floats keep ONNX's names. Sub-byte integers are
 stored one element a byte in NumPy (ml_dtypes int4 and its kin) and packed only in files.
 """
+
 from __future__ import annotations
 
 import enum
@@ -57,22 +58,26 @@ class DType(enum.Enum):
     @property
     def text(self) -> str:
         """The name in IR text."""
-        return self.value[0]
+        text: str = self.value[0]
+        return text
 
     @property
     def bits(self) -> int:
         """Bits of one element; 0 for strings. Bool takes a byte."""
-        return self.value[1]
+        bits: int = self.value[1]
+        return bits
 
     @property
     def kind(self) -> Kind:
         """The class of the type."""
-        return self.value[2]
+        kind: Kind = self.value[2]
+        return kind
 
     @property
     def numpy(self) -> np.dtype[Any]:
         """The NumPy dtype that stores it."""
-        return np.dtype(self.value[3])
+        dtype: np.dtype[Any] = np.dtype(self.value[3])
+        return dtype
 
     @property
     def itemsize(self) -> int:

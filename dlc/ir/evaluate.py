@@ -1,4 +1,5 @@
 """The meaning of a graph: run it in NumPy, node by node."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -23,12 +24,17 @@ def bind_symbols(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, int]:
         if isinstance(value.type, TensorType):
             wanted = tuple(evaluate_dim(dim, env) for dim in value.type.shape)
             if feeds[value.name].shape != wanted:
-                raise InputError(f"input {value.name!r} has shape {feeds[value.name].shape}, but {wanted} is needed")
+                raise InputError(
+                    f"input {value.name!r} has shape {feeds[value.name].shape}, but {wanted} is needed"
+                )
     return env
 
 
-def evaluate(graph: Graph, feeds: Mapping[str, Array], keep: Mapping[str, None] | None = None) -> dict[str, Array]:
-    """Evaluate `graph` on `feeds` (by input name); returns its outputs, and the values named in `keep`, by name
+def evaluate(
+    graph: Graph, feeds: Mapping[str, Array], keep: Mapping[str, None] | None = None
+) -> dict[str, Array]:
+    """Evaluate `graph` on `feeds` (by input name); returns its outputs, and the values named in `keep`, by
+    name
     (an output by its own name and by that of its value)."""
     env = bind_symbols(graph, feeds)
     arrays: dict[Value, Array] = {value: feeds[value.name] for value in graph.inputs}
@@ -48,7 +54,9 @@ def evaluate(graph: Graph, feeds: Mapping[str, Array], keep: Mapping[str, None] 
         if names <= env.keys() and not guard.holds(env):
             raise InputError(guard.message, node=guard.origin)
     remaining = {value: len(value.uses) for node in graph.nodes for value in node.operands}
-    wanted = {value for value in graph.values() if keep is not None and value.name in keep} | set(graph.outputs)
+    wanted = {value for value in graph.values() if keep is not None and value.name in keep} | set(
+        graph.outputs
+    )
     for node in graph.nodes:
         operands = [None if value is None else array(value) for value in node.inputs]
         for value, result in zip(node.outputs, node.op.evaluate(operands, dim), strict=True):

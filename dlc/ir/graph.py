@@ -1,10 +1,11 @@
 """The graph IR: tensor-level SSA with maintained def-use chains.
 
-A Graph is mutable: passes replace uses, insert and erase nodes; the setters keep `Value.uses` right. Values are
-either graph inputs, constants (they carry `data`) or outputs of a node. A value's type is always complete; its
-dims may be symbolic. Regions (bodies of If, Loop, Scan) are graphs of their own that see nothing from outside
-but their inputs.
+A Graph is mutable: passes replace uses, insert and erase nodes; the setters keep `Value.uses` right. Values
+are either graph inputs, constants (they carry `data`) or outputs of a node. A value's type is always
+complete; its dims may be symbolic. Regions (bodies of If, Loop, Scan) are graphs of their own that see
+nothing from outside but their inputs.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -50,8 +51,14 @@ class Node:
 
     __slots__ = ("_inputs", "op", "origin", "outputs", "regions")
 
-    def __init__(self, op: Operator, inputs: Sequence[Value | None], outputs: Sequence[Value],
-                 origin: tuple[str, ...] = (), regions: Sequence[Graph] = ()) -> None:
+    def __init__(
+        self,
+        op: Operator,
+        inputs: Sequence[Value | None],
+        outputs: Sequence[Value],
+        origin: tuple[str, ...] = (),
+        regions: Sequence[Graph] = (),
+    ) -> None:
         self.op = op
         self._inputs: tuple[Value | None, ...] = ()
         self.outputs = tuple(outputs)
@@ -149,7 +156,9 @@ class Graph:
 
     def add_output(self, value: Value, name: str | None = None) -> None:
         """Declare a graph output, called `name` or like its value. Several outputs may be one value."""
-        self.output_names += [self.output_name(index) for index in range(len(self.output_names), len(self.outputs))]
+        self.output_names += [
+            self.output_name(index) for index in range(len(self.output_names), len(self.outputs))
+        ]
         self.outputs.append(value)
         self.output_names.append(value.name if name is None else name)
 
@@ -165,7 +174,8 @@ class Graph:
         """Every value once: inputs, constants in order of first use, node outputs."""
         seen: set[int] = set()
         stream: Iterable[Value] = itertools.chain(
-            self.inputs, (v for node in self.nodes for v in (*node.operands, *node.outputs)), self.outputs)
+            self.inputs, (v for node in self.nodes for v in (*node.operands, *node.outputs)), self.outputs
+        )
         for value in stream:
             if id(value) not in seen:
                 seen.add(id(value))
@@ -204,8 +214,11 @@ class Graph:
                 if id(node) in done:
                     stack.pop()
                     continue
-                waiting = [v.producer for v in node.operands
-                           if v.producer is not None and id(v.producer) in position and id(v.producer) not in done]
+                waiting = [
+                    v.producer
+                    for v in node.operands
+                    if v.producer is not None and id(v.producer) in position and id(v.producer) not in done
+                ]
                 if waiting:
                     stack.extend(reversed(waiting))
                     continue

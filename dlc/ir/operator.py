@@ -4,6 +4,7 @@ Each operator of the graph IR is defined once, in `dlc.ir.ops`: typed attributes
 inference, reference evaluation written from the standard, work estimate and class. The ONNX names live in the
 frontend; the code for the CPU or GPU in lowering.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -94,7 +95,8 @@ def normalize_axis(axis: int, rank: int, what: str = "axis") -> int:
 
 
 def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The NumPy type in which the evaluator computes `dtype`: float32 for narrower floats, itself otherwise."""
+    """The NumPy type in which the evaluator computes `dtype`: float32 for narrower floats, itself otherwise.
+    """
     if dtype.kind == "V" or dtype == np.float16 or (dtype.kind == "f" and dtype.itemsize < 4):
         return np.dtype(np.float32)
     if dtype.itemsize < 4 and not np.issubdtype(dtype, np.integer) and dtype != np.bool_:

@@ -1,9 +1,11 @@
 """Types of values: tensors with symbolic shape and physical layout, sequences, optionals."""
+
 from __future__ import annotations
 
 import dataclasses
 import enum
 import math
+import operator
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -142,6 +144,11 @@ class TensorType:
     def is_static(self) -> bool:
         """Whether every extent is a number."""
         return all(isinstance(dim, int) for dim in self.shape)
+
+    @property
+    def static_shape(self) -> tuple[int, ...]:
+        """The extents, all of which are numbers; TypeError when one is symbolic."""
+        return tuple(map(operator.index, self.shape))  # type: ignore[arg-type]
 
     def with_shape(self, shape: Sequence[Dim]) -> TensorType:
         """The same element type, row-major, of another shape."""

@@ -1,4 +1,5 @@
 """AttributeProto to Python values: numbers, strings, arrays; subgraphs and types stay protobuf messages."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,10 @@ _DECODERS: dict[int, tuple[str, _Decode]] = {
     9: ("tensors", lambda a, tensors, what: [tensors.dense(item, what) for item in a.tensors]),
     10: ("graphs", lambda a, tensors, what: list(a.graphs)),
     11: ("sparse_tensor", lambda a, tensors, what: tensors.sparse(a.sparse_tensor, what)),
-    12: ("sparse_tensors", lambda a, tensors, what: [tensors.sparse(item, what) for item in a.sparse_tensors]),
+    12: (
+        "sparse_tensors",
+        lambda a, tensors, what: [tensors.sparse(item, what) for item in a.sparse_tensors],
+    ),
     13: ("tp", lambda a, tensors, what: a.tp),
     14: ("type_protos", lambda a, tensors, what: list(a.type_protos)),
 }
@@ -42,8 +46,8 @@ _DECODERS: dict[int, tuple[str, _Decode]] = {
 def decode(attribute: AttributeProto, tensors: TensorReader) -> Any:
     """The value of one attribute: int, float, str, ndarray, a list of these, GraphProto or TypeProto.
 
-    Files of IR version 1 do not say the type; it follows from the only field that is present. Raises ModelError
-    (code "model/attribute") when type and content contradict each other.
+    Files of IR version 1 do not say the type; it follows from the only field that is present. Raises
+    ModelError (code "model/attribute") when type and content contradict each other.
     """
     what = f"attribute '{printable(attribute.name)}'"
     kind = attribute.type or _implied_type(attribute, what)
@@ -52,7 +56,9 @@ def decode(attribute: AttributeProto, tensors: TensorReader) -> Any:
     field, decoder = _DECODERS[kind]
     for descriptor, _ in attribute.ListFields():
         if descriptor.name != field and descriptor.name in _CONTENT_FIELDS:
-            raise ModelError(f"{what} is declared as {field}, but holds {descriptor.name}", code="model/attribute")
+            raise ModelError(
+                f"{what} is declared as {field}, but holds {descriptor.name}", code="model/attribute"
+            )
     return decoder(attribute, tensors, what)
 
 
@@ -66,8 +72,9 @@ def _implied_type(attribute: AttributeProto, what: str) -> int:
     return kinds[0]
 
 
-def decode_all(attributes: Sequence[AttributeProto], tensors: TensorReader,
-               enclosing: Mapping[str, Any]) -> dict[str, Any]:
+def decode_all(
+    attributes: Sequence[AttributeProto], tensors: TensorReader, enclosing: Mapping[str, Any]
+) -> dict[str, Any]:
     """All attributes of a node by name.
 
     `enclosing` holds the attributes of the function call around the node: a reference to an absent one leaves

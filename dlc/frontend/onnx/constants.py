@@ -1,4 +1,7 @@
-"""Values that are known while a model is imported: constants, and what follows from constants within a budget."""
+"""Values that are known while a model is imported: constants, and what follows from constants within a
+budget.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -16,8 +19,8 @@ from dlc.limits import Limits
 class ConstantEvaluator:
     """Evaluates nodes whose operands are all constant, each at most once.
 
-    `limits.folded_tensor_bytes`, `folded_bytes` and `folding_operations` bound the work; beyond them a value just
-    counts as unknown. The graph is not changed.
+    `limits.folded_tensor_bytes`, `folded_bytes` and `folding_operations` bound the work; beyond them a value
+    just counts as unknown. The graph is not changed.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -27,7 +30,7 @@ class ConstantEvaluator:
         self._operations = 0
 
     def constant(self, value: Value) -> Array | None:
-        """The content of `value`, or None when it depends on inputs, has a symbolic size or costs too much."""
+        """The content of `value`; None if it depends on inputs, has a symbolic size or costs too much."""
         stack = [value]
         while stack:
             current = stack[-1]
@@ -39,8 +42,14 @@ class ConstantEvaluator:
             elif any(operand in self._known and self._known[operand] is None for operand in node.operands):
                 self._record(node, None)
             else:
-                missing = next((operand for operand in node.operands
-                                if operand.data is None and operand not in self._known), None)
+                missing = next(
+                    (
+                        operand
+                        for operand in node.operands
+                        if operand.data is None and operand not in self._known
+                    ),
+                    None,
+                )
                 if missing is not None:
                     stack.append(missing)
                 else:
@@ -52,7 +61,7 @@ class ConstantEvaluator:
             self._known[output] = None if results is None else results[index]
 
     def _evaluated(self, node: Node) -> Sequence[Array] | None:
-        """The outputs of a node with constant operands; None when its size is symbolic or beyond the budget."""
+        """The outputs of a node with constant operands; None if their size is symbolic or beyond the budget."""
         if node.regions:
             return None
         nbytes = 0
@@ -63,10 +72,15 @@ class ConstantEvaluator:
             if size > self._limits.folded_tensor_bytes:
                 return None
             nbytes += size
-        operations = node.op.flops([value and value.type for value in node.inputs],
-                                   [value.type for value in node.outputs])
-        if (not isinstance(operations, int) or self._bytes + nbytes > self._limits.folded_bytes
-                or self._operations + operations > self._limits.folding_operations):
+        operations = node.op.flops(
+            [None if value is None else value.type for value in node.inputs],
+            [value.type for value in node.outputs],
+        )
+        if (
+            not isinstance(operations, int)
+            or self._bytes + nbytes > self._limits.folded_bytes
+            or self._operations + operations > self._limits.folding_operations
+        ):
             return None
         operands = [None if value is None else self._content(value) for value in node.inputs]
         try:

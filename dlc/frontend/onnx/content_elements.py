@@ -1,9 +1,11 @@
 """Arithmetic on single elements of contents: integers as Dims, truth values, and floats that stay exact.
 
-Every function returns None where the result is not known, and None for an operand that is None. Exporters compute
-sizes in float, as in ``floor(height * 0.5)``. Such an element is a :class:`Ratio` as long as the float
-computation gives what exact arithmetic gives, for extents below a bound that becomes a guard of the graph.
+Every function returns None where the result is not known, and None for an operand that is None. Exporters
+compute sizes in float, as in ``floor(height * 0.5)``. Such an element is a :class:`Ratio` as long as the
+float computation gives what exact arithmetic gives, for extents below a bound that becomes a guard of the
+graph.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -157,7 +159,8 @@ class Arithmetic:
         (a, b), (c, d) = _parts(left), _parts(right)
         numerator, denominator = a * d, b * c
         if isinstance(denominator, DimExpr):
-            # A quotient of two extents is known when one is a multiple of the other; at extent 0 it is not used.
+            # A quotient of two extents is known when one is a multiple of the other; at extent 0 it is not
+            # used.
             for high, low, invert in ((numerator, denominator, False), (denominator, numerator, True)):
                 factor = exact_quotient(high, low) if isinstance(low, DimExpr) else None
                 if isinstance(factor, int) and factor > 0:
@@ -178,8 +181,14 @@ class Arithmetic:
         if not is_nonnegative(x.numerator):
             return None
         bound = 1 << (22 if self.dtype is DType.F32 else 51)
-        self.assume(Guard(Relation.LE, x.numerator, bound,
-                          f"an extent is computed in {self.dtype.text}, which is exact up to {bound} only"))
+        self.assume(
+            Guard(
+                Relation.LE,
+                x.numerator,
+                bound,
+                f"an extent is computed in {self.dtype.text}, which is exact up to {bound} only",
+            )
+        )
         return (ceildiv if up else floordiv)(x.numerator, x.denominator)
 
 
@@ -250,7 +259,9 @@ def zero(dtype: DType) -> Element:
     return Fraction(0) if dtype.is_float else 0
 
 
-def array_of(elements: list[Element], shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.object_]]:
+def array_of(
+    elements: list[Element], shape: tuple[int, ...]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.object_]]:
     """An object array of `shape`; NumPy would take some elements apart if it made it."""
     content = np.empty(len(elements), dtype=object)
     content[:] = elements

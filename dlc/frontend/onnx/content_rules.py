@@ -1,8 +1,10 @@
-"""How contents go through operators: one rule a class of the graph IR, whichever ONNX operator it came from."""
+"""How contents go through operators: one rule a class of the graph IR, whatever ONNX operator it was."""
+
 from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -84,7 +86,9 @@ def _mapped(function: Callable[..., Element], contents: _Contents) -> DimArray |
     if any(content is None for content in contents):
         return None
     arrays = np.broadcast_arrays(*[content for content in contents if content is not None])
-    return array_of([function(*elements) for elements in zip(*(array.flat for array in arrays))], arrays[0].shape)
+    return array_of(
+        [function(*elements) for elements in zip(*(array.flat for array in arrays))], arrays[0].shape
+    )
 
 
 def _chosen(condition: Element, x: Element, y: Element) -> Element:
@@ -93,7 +97,9 @@ def _chosen(condition: Element, x: Element, y: Element) -> Element:
     return x if x is not None and type(x) is type(y) and x == y else None
 
 
-def _clipped(arithmetic: Arithmetic, x: Element, low: float | int | None, high: float | int | None) -> Element:
+def _clipped(
+    arithmetic: Arithmetic, x: Element, low: float | int | None, high: float | int | None
+) -> Element:
     if not is_integer(x):
         return None
     for fn, bound in (("max", low), ("min", high)):
@@ -106,8 +112,9 @@ def _clipped(arithmetic: Arithmetic, x: Element, low: float | int | None, high: 
 _REDUCTIONS = {"sum": ("add", 0), "prod": ("mul", 1), "max": ("max", None), "min": ("min", None)}
 
 
-def _reduced(fn: str, axes: Sequence[int], keepdims: bool, content: DimArray | None,
-             arithmetic: Arithmetic) -> DimArray | None:
+def _reduced(
+    fn: str, axes: Sequence[int], keepdims: bool, content: DimArray | None, arithmetic: Arithmetic
+) -> DimArray | None:
     if content is None or not arithmetic.dtype.is_integer:
         return None
     function, neutral = _REDUCTIONS[fn]
@@ -116,14 +123,17 @@ def _reduced(fn: str, axes: Sequence[int], keepdims: bool, content: DimArray | N
     kept = [axis for axis in range(content.ndim) if axis not in axes]
     lines = content.transpose(*kept, *axes).reshape(*[content.shape[axis] for axis in kept], -1)
     start: tuple[Element, ...] = () if neutral is None else (neutral,)
-    elements = [functools.reduce(lambda x, y: arithmetic.binary(function, x, y), itertools.chain(start, line))
-                for line in lines.reshape(-1, lines.shape[-1])]
+    elements = [
+        functools.reduce(lambda x, y: arithmetic.binary(function, x, y), itertools.chain(start, line))
+        for line in lines.reshape(-1, lines.shape[-1])
+    ]
     shape = [1 if axis in axes else extent for axis, extent in enumerate(content.shape)]
     return array_of(elements, tuple(shape) if keepdims else lines.shape[:-1])
 
 
-def _cumulated(fn: str, axis: int, exclusive: bool, reverse: bool, content: DimArray | None,
-               arithmetic: Arithmetic) -> DimArray | None:
+def _cumulated(
+    fn: str, axis: int, exclusive: bool, reverse: bool, content: DimArray | None, arithmetic: Arithmetic
+) -> DimArray | None:
     if content is None or not arithmetic.dtype.is_integer:
         return None
     function, neutral = _REDUCTIONS[fn]
@@ -160,11 +170,11 @@ def _moved(node: Node, contents: _Contents, data: Sequence[int]) -> DimArray | N
         if value is None:
             operands.append(None)
         elif index in data:
-            shape = tuple(int(dim) for dim in value.tensor.shape)
-            elements = [None] * int(np.prod(shape)) if content is None else content.reshape(-1).tolist()
+            shape = value.tensor.static_shape
+            elements = [None] * math.prod(shape) if content is None else content.reshape(-1).tolist()
             operands.append(np.arange(len(table), len(table) + len(elements)).reshape(shape))
             table += elements
-        elif content is None or not all(type(item) is int for item in content.flat):
+        elif content is None or not all(type(item) is int for item in content.reshape(-1).tolist()):
             return None
         else:
             operands.append(content.astype(np.int64))

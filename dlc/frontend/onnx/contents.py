@@ -8,9 +8,10 @@ A content is an object array with the shape of its value. An element is
     Ratio            a float that is an extent times a constant
     None             run-time data
 
-The rules of `content_rules` carry contents through operators; elements that a shape depends on but that are run-time
-data become symbols of the graph, bound from an element of a value when the graph runs.
+The rules of `content_rules` carry contents through operators; elements that a shape depends on but that are
+run-time data become symbols of the graph, bound from an element of a value when the graph runs.
 """
+
 from __future__ import annotations
 
 import math
@@ -19,11 +20,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from dlc.frontend.onnx.content_elements import array_of
+from dlc.frontend.onnx.content_elements import array_of, is_integer
 from dlc.frontend.onnx.content_rules import apply_rule, is_transparent
 from dlc.frontend.onnx.context import DimArray
 from dlc.frontend.onnx.settling import declare_sources, materialize, remove_dead_nodes
-from dlc.ir.dims import DimExpr, Guard, Symbol
+from dlc.ir.dims import Guard, Symbol
 from dlc.ir.dtypes import DType, Kind
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.operator import Array
@@ -40,8 +41,8 @@ _MOST_MOVEMENTS = 64
 class Contents:
     """The contents of the values of `graph`, brought up to date with its nodes whenever one is asked for.
 
-    `fresh` makes a symbol from a wish for its name and its least value. `known` maps values to contents and may
-    be added to by importers.
+    `fresh` makes a symbol from a wish for its name and its least value. `known` maps values to contents and
+    may be added to by importers.
     """
 
     def __init__(self, graph: Graph, fresh: Callable[[str, int | None], Symbol]) -> None:
@@ -62,9 +63,8 @@ class Contents:
     def dims(self, value: Value) -> DimArray | None:
         """The content of an integer value whose elements are all known; None otherwise."""
         content = self.of(value)
-        if content is None or any(type(item) is not int and not isinstance(item, DimExpr) for item in content.flat):
-            return None
-        return content
+        known = content is not None and all(map(is_integer, content.reshape(-1).tolist()))
+        return content if known else None
 
     def numbers(self, value: Value) -> Array | None:
         """The content of a value whose elements are all plain numbers, as an array of its element type."""
@@ -74,7 +74,11 @@ class Contents:
         if not all(isinstance(item, (int, Fraction)) for item in content.flat):
             return None
         if value.type.dtype.is_float:
-            return np.array([float(item) for item in content.flat]).astype(value.type.dtype.numpy).reshape(content.shape)
+            return (
+                np.array([float(item) for item in content.flat])
+                .astype(value.type.dtype.numpy)
+                .reshape(content.shape)
+            )
         return content.astype(value.type.dtype.numpy)
 
     def bound(self, value: Value) -> DimArray:
@@ -104,10 +108,16 @@ class Contents:
         if any(output in self.known for output in node.outputs) or not all(map(_is_small, node.outputs)):
             return
         contents = [None if value is None else self._stored(value) for value in node.inputs]
-        if any(value is not None and value.data is None and content is not None
-               for value, content in zip(node.inputs, contents)):
-            contents = [content if content is not None or value is None or not _is_liftable(value)
-                        else self._lifted(value) for value, content in zip(node.inputs, contents)]
+        if any(
+            value is not None and value.data is None and content is not None
+            for value, content in zip(node.inputs, contents)
+        ):
+            contents = [
+                content
+                if content is not None or value is None or not _is_liftable(value)
+                else self._lifted(value)
+                for value, content in zip(node.inputs, contents)
+            ]
         for output, content in zip(node.outputs, apply_rule(node, contents, self._assume)):
             if content is not None and any(item is not None for item in content.flat):
                 self.known[output] = _fitting(content, output.tensor.dtype)
@@ -135,18 +145,23 @@ class Contents:
 
     def _with_symbols(self, value: Value, content: DimArray | None) -> DimArray:
         """`content` with a new symbol for each unknown element of `value`; it becomes that of `value`."""
-        shape = tuple(int(dim) for dim in value.tensor.shape)
+        shape = value.tensor.static_shape
         elements = [None] * math.prod(shape) if content is None else content.reshape(-1).tolist()
-        complete = array_of([self._symbol(value, index) if element is None else element
-                             for index, element in enumerate(elements)], shape)
+        complete = array_of(
+            [
+                self._symbol(value, index) if element is None else element
+                for index, element in enumerate(elements)
+            ],
+            shape,
+        )
         self.known[value] = complete
         return complete
 
     def settle(self) -> None:
         """Drop what only served to compute shapes, and declare the symbols that remain in use.
 
-        Values whose elements are numbers of extents become DimTensors or constants first. Nodes that no output
-        needs are removed, and `graph.symbols` keeps the symbols that dims, guards or inputs speak of.
+        Values whose elements are numbers of extents become DimTensors or constants first. Nodes that no
+        output needs are removed, and `graph.symbols` keeps the symbols that dims, guards or inputs speak of.
         """
         remove_dead_nodes(self._graph, self.sources)
         materialize(self._graph, self)
@@ -156,13 +171,19 @@ class Contents:
 
 def _is_small(value: Value) -> bool:
     type_ = value.type
-    return isinstance(type_, TensorType) and type_.is_static and math.prod(map(int, type_.shape)) <= MOST_ELEMENTS
+    return (
+        isinstance(type_, TensorType) and type_.is_static and math.prod(type_.static_shape) <= MOST_ELEMENTS
+    )
 
 
 def _is_liftable(value: Value) -> bool:
     type_ = value.type
-    return (isinstance(type_, TensorType) and type_.is_static and type_.dtype in (DType.I64, DType.I32)
-            and math.prod(map(int, type_.shape)) <= _MOST_LIFTED)
+    return (
+        isinstance(type_, TensorType)
+        and type_.is_static
+        and type_.dtype in (DType.I64, DType.I32)
+        and math.prod(type_.static_shape) <= _MOST_LIFTED
+    )
 
 
 def _of_constant(data: Array, dtype: DType) -> DimArray | None:
@@ -171,7 +192,9 @@ def _of_constant(data: Array, dtype: DType) -> DimArray | None:
         return data.astype(object) if dtype.bits >= 8 else data.astype(np.int64).astype(object)
     if dtype in (DType.F32, DType.F64):
         content = np.empty(data.shape, dtype=object)
-        content.reshape(-1)[:] = [Fraction(item) if math.isfinite(item) else None for item in data.reshape(-1).tolist()]
+        content.reshape(-1)[:] = [
+            Fraction(item) if math.isfinite(item) else None for item in data.reshape(-1).tolist()
+        ]
         return content
     return None
 
@@ -181,9 +204,13 @@ def _fitting(content: DimArray, dtype: DType) -> DimArray:
     if not dtype.is_integer:
         return content
     signed = dtype.kind is Kind.SIGNED
-    low, high = (-(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1) if signed else (0, (1 << dtype.bits) - 1)
+    low, high = (
+        (-(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1) if signed else (0, (1 << dtype.bits) - 1)
+    )
     if all(not isinstance(item, int) or low <= item <= high for item in content.flat):
         return content
     kept = content.copy()
-    kept.reshape(-1)[:] = [item if not isinstance(item, int) or low <= item <= high else None for item in content.flat]
+    kept.reshape(-1)[:] = [
+        item if not isinstance(item, int) or low <= item <= high else None for item in content.flat
+    ]
     return kept

@@ -1,6 +1,8 @@
 """What an importer of one ONNX node sees: operands, attributes, opset, and the graph under construction."""
+
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -27,14 +29,23 @@ DimArray: TypeAlias = "np.ndarray[Any, np.dtype[np.object_]]"
 class NodeContext:
     """One ONNX node being imported.
 
-    Importers read operands and attributes from it, add operators through it and return the node's outputs. Dims
-    of small integer tensors are tracked symbolically: `dims(i)` is the content of operand i as Dims, whatever
-    chain of Shape, Gather, Concat and arithmetic it came through.
+    Importers read operands and attributes from it, add operators through it and return the node's outputs.
+    Dims of small integer tensors are tracked symbolically: `dims(i)` is the content of operand i as Dims,
+    whatever chain of Shape, Gather, Concat and arithmetic it came through.
     """
 
-    def __init__(self, importer: GraphImporter, op_type: str, domain: str, opset: int, name: str,
-                 operands: Sequence[Value | None], attributes: dict[str, Any], output_names: Sequence[str],
-                 scope: Scope) -> None:
+    def __init__(
+        self,
+        importer: GraphImporter,
+        op_type: str,
+        domain: str,
+        opset: int,
+        name: str,
+        operands: Sequence[Value | None],
+        attributes: dict[str, Any],
+        output_names: Sequence[str],
+        scope: Scope,
+    ) -> None:
         self.importer = importer
         self.op_type = op_type
         self.domain = domain
@@ -69,7 +80,7 @@ class NodeContext:
         return None if value is None else self.importer.constant(value)
 
     def known_dims(self, index: int) -> DimArray | None:
-        """The content of integer operand `index` as an object array of Dims; None when it is run-time data."""
+        """The content of integer operand `index` as an object array of Dims; None if it is run-time data."""
         value = self.optional(index)
         return None if value is None else self.importer.known_dims(value)
 
@@ -93,23 +104,25 @@ class NodeContext:
             return value
         self.fail(f"attribute {key!r} must be {what}, but is {type(value).__name__}")
 
-    def int(self, key: str, default: int | None = None) -> int:
+    def int(self, key: str, default: builtins.int | None = None) -> builtins.int:
         """Integer attribute; ModelError when absent without a default."""
-        return self._needed(key, self._typed(key, default, int, "an integer"))
+        value: builtins.int = self._needed(key, self._typed(key, default, int, "an integer"))
+        return value
 
-    def float(self, key: str, default: float | None = None) -> float:
+    def float(self, key: str, default: builtins.float | None = None) -> builtins.float:
         """Float attribute; ModelError when absent without a default."""
         return float(self._needed(key, self._typed(key, default, (float, int), "a number")))
 
     def string(self, key: str, default: str | None = None) -> str:
         """String attribute; ModelError when absent without a default."""
-        return self._needed(key, self._typed(key, default, str, "a string"))
+        value: str = self._needed(key, self._typed(key, default, str, "a string"))
+        return value
 
-    def ints(self, key: str, default: Sequence[int] | None = None) -> tuple[int, ...]:
+    def ints(self, key: str, default: Sequence[builtins.int] | None = None) -> tuple[builtins.int, ...]:
         """Attribute of integers; ModelError when absent without a default."""
         return tuple(self._needed(key, self._typed(key, default, (list, tuple), "a list of integers")))
 
-    def floats(self, key: str, default: Sequence[float] | None = None) -> tuple[float, ...]:
+    def floats(self, key: str, default: Sequence[builtins.float] | None = None) -> tuple[builtins.float, ...]:
         """Attribute of floats; ModelError when absent without a default."""
         return tuple(self._needed(key, self._typed(key, default, (list, tuple), "a list of numbers")))
 
@@ -145,12 +158,17 @@ class NodeContext:
         """Append an operator; returns its first output."""
         return self.builder.add(op, *inputs, names=[self.output_names[0]] if self.output_names else ())
 
-    def add_all(self, op: Operator, *inputs: Value | None, regions: Sequence[Graph] = ()) -> tuple[Value, ...]:
+    def add_all(
+        self, op: Operator, *inputs: Value | None, regions: Sequence[Graph] = ()
+    ) -> tuple[Value, ...]:
         """Append an operator; returns all its outputs."""
-        return self.builder.add_all(op, *inputs, names=[name or "unused" for name in self.output_names],
-                                    regions=regions)
+        return self.builder.add_all(
+            op, *inputs, names=[name or "unused" for name in self.output_names], regions=regions
+        )
 
-    def const(self, data: Array | float | int | Sequence[int], dtype: DType | None = None) -> Value:
+    def const(
+        self, data: Array | builtins.float | builtins.int | Sequence[builtins.int], dtype: DType | None = None
+    ) -> Value:
         """A constant operand."""
         return self.builder.constant(np.asarray(data), dtype=dtype)
 
@@ -162,11 +180,24 @@ class NodeContext:
 
     def unsupported(self, reason: str, hint: str = "") -> NoReturn:
         """The node is legal, but dlc cannot run it: UnsupportedError with one finding (all are collected)."""
-        types = [value.type for value in self.operands if value is not None and isinstance(value.type, TensorType)]
-        raise UnsupportedError(reason, findings=(Finding(
-            node=self.name, operator=self.op_type, domain=self.domain, opset=self.opset,
-            dtypes=tuple(t.dtype.text for t in types), shapes=tuple(str(t) for t in types),
-            reason=reason, hint=hint),))
+        types = [
+            value.type for value in self.operands if value is not None and isinstance(value.type, TensorType)
+        ]
+        raise UnsupportedError(
+            reason,
+            findings=(
+                Finding(
+                    node=self.name,
+                    operator=self.op_type,
+                    domain=self.domain,
+                    opset=self.opset,
+                    dtypes=tuple(t.dtype.text for t in types),
+                    shapes=tuple(str(t) for t in types),
+                    reason=reason,
+                    hint=hint,
+                ),
+            ),
+        )
 
 
 Importer: TypeAlias = Callable[[NodeContext], "Value | Sequence[Value | None]"]

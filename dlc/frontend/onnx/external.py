@@ -1,10 +1,11 @@
 """External data: weights in files beside the model, mapped read-only from where a model may point to.
 
 A model is untrusted, so that a location is accepted only when it leads to a regular file inside the model's
-folder, inside the `blobs` folder of a Hugging Face cache whose snapshot holds the model (its files are symbolic
-links into it), or inside a folder that the user names. The descriptor that was checked is the one that is
-mapped: nobody can swap the file in between.
+folder, inside the `blobs` folder of a Hugging Face cache whose snapshot holds the model (its files are
+symbolic links into it), or inside a folder that the user names. The descriptor that was checked is the one
+that is mapped: nobody can swap the file in between.
 """
+
 from __future__ import annotations
 
 import mmap
@@ -43,12 +44,16 @@ class ExternalData:
         offset = _number(entries.get("offset", "0"), "offset", what)
         length = _number(entries.get("length", str(nbytes)), "length", what)
         if length != nbytes:
-            raise ExternalDataError(f"{what} takes {nbytes} bytes, but {length} are declared in external data")
+            raise ExternalDataError(
+                f"{what} takes {nbytes} bytes, but {length} are declared in external data"
+            )
         content = self._file(location, what)
         if offset + nbytes > content.size:
-            raise ExternalDataError(f"{what} reaches to byte {offset + nbytes} of '{printable(location)}', "
-                                    f"which has {content.size} bytes")
-        return content[offset:offset + nbytes]
+            raise ExternalDataError(
+                f"{what} reaches to byte {offset + nbytes} of '{printable(location)}', "
+                f"which has {content.size} bytes"
+            )
+        return content[offset : offset + nbytes]
 
     def _file(self, location: str, what: str) -> Array:
         """The mapped content of the file at `location`."""
@@ -64,12 +69,20 @@ class ExternalData:
     def _open(self, location: str, what: str) -> int:
         """A descriptor of the regular file at `location`."""
         parts = PurePosixPath(location).parts
-        if (not parts or "\0" in location or PurePosixPath(location).is_absolute() or ".." in parts
-                or PureWindowsPath(location).is_absolute() or PureWindowsPath(location).drive):
+        if (
+            not parts
+            or "\0" in location
+            or PurePosixPath(location).is_absolute()
+            or ".." in parts
+            or PureWindowsPath(location).is_absolute()
+            or PureWindowsPath(location).drive
+        ):
             raise _refused(what, location, "is not a relative path inside the model's folder")
         if not self.bases:
-            raise ExternalDataError(f"{what} is in the file '{printable(location)}', but the model has no folder",
-                                    hint="give the model as a path, or pass external_data_dir")
+            raise ExternalDataError(
+                f"{what} is in the file '{printable(location)}', but the model has no folder",
+                hint="give the model as a path, or pass external_data_dir",
+            )
         for base in self.bases:
             try:
                 path = Path(os.path.realpath(base / location, strict=True))
@@ -79,8 +92,10 @@ class ExternalData:
             if root is None:
                 raise _refused(what, location, "leads out of the folders in which external data may lie")
             return _open_beneath(root, path, location, what)
-        raise ExternalDataError(f"{what} is in the file '{printable(location)}', which does not exist",
-                                hint="keep the file beside the model, or pass external_data_dir")
+        raise ExternalDataError(
+            f"{what} is in the file '{printable(location)}', which does not exist",
+            hint="keep the file beside the model, or pass external_data_dir",
+        )
 
 
 def _roots(base: Path) -> list[Path]:
@@ -96,7 +111,7 @@ def _roots(base: Path) -> list[Path]:
 
 
 def _open_beneath(root: Path, path: Path, location: str, what: str) -> int:
-    """Open the resolved `path` below `root` part by part, following no link; the file must be a regular one."""
+    """Open the resolved `path` below `root` part by part, following no link; it must be a regular file."""
     directory_flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     descriptor = -1
     try:
@@ -138,7 +153,9 @@ def _mapped(descriptor: int, location: str, what: str) -> Array:
 
 def _number(text: str, key: str, what: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > _NUMBER_DIGITS:
-        raise ExternalDataError(f"the {key} of {what} in external data is '{printable(text, 40)}', not a number")
+        raise ExternalDataError(
+            f"the {key} of {what} in external data is '{printable(text, 40)}', not a number"
+        )
     return int(text)
 
 

@@ -1,4 +1,7 @@
-"""Model-local functions: the table of a model's functions, checked for cycles and for their size once inlined."""
+"""Model-local functions: the table of a model's functions, checked for cycles and for their size once
+inlined.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,8 +50,8 @@ def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
 class FunctionTable:
     """The functions of a model by (domain, name, overload).
 
-    Raises ModelError (code "model/function") for two functions of one key and for recursion, and LimitError when
-    a function nests deeper than `limits.function_depth`.
+    Raises ModelError (code "model/function") for two functions of one key and for recursion, and LimitError
+    when a function nests deeper than `limits.function_depth`.
     """
 
     def __init__(self, functions: Sequence[FunctionProto], limits: Limits) -> None:
@@ -84,7 +87,7 @@ class FunctionTable:
             callee = next((callee for callee in pending[-1] if callee not in self._sizes), None)
             if callee is not None:
                 if callee in active:
-                    names = " -> ".join(_shown(item) for item in [*path[path.index(callee):], callee])
+                    names = " -> ".join(_shown(item) for item in [*path[path.index(callee) :], callee])
                     raise ModelError(f"functions call each other without end: {names}", code="model/function")
                 path.append(callee)
                 active[callee] = None
@@ -101,8 +104,11 @@ class FunctionTable:
 
     def _callees(self, key: FunctionKey) -> Iterator[FunctionKey]:
         """The functions that `key` calls, once for each call."""
-        return (called for node in all_nodes(self._functions[key].node)
-                if (called := call_key(node)) in self._functions)
+        return (
+            called
+            for node in all_nodes(self._functions[key].node)
+            if (called := call_key(node)) in self._functions
+        )
 
 
 def standard_function(node: NodeProto, domain: str, opset: int) -> FunctionProto | None:
@@ -119,7 +125,9 @@ def standard_function(node: NodeProto, domain: str, opset: int) -> FunctionProto
         schema = defs.get_schema(node.op_type, opset, domain)
     except defs.SchemaError:
         return None
-    return schema.function_body if schema.has_function and not schema.deprecated else None
+    if schema.deprecated or not schema.has_function:  # type: ignore[attr-defined]
+        return None
+    return schema.function_body
 
 
 def _shown(key: FunctionKey) -> str:
@@ -136,7 +144,9 @@ def opset_imports(imports: Iterable[OperatorSetIdProto], ir_version: int, what: 
     for item in imports:
         domain = normalize_domain(item.domain)
         if versions.setdefault(domain, item.version) != item.version:
-            raise ModelError(f"{what} imports two versions of operator set '{printable(domain or 'ai.onnx')}'")
+            raise ModelError(
+                f"{what} imports two versions of operator set '{printable(domain or 'ai.onnx')}'"
+            )
     if not versions and ir_version < 3:
         versions[""] = 1
     return versions

@@ -1,8 +1,9 @@
 """The driver of the import: nodes in order, each through its importer, into one graph."""
+
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dlc.errors import (
@@ -14,7 +15,7 @@ from dlc.errors import (
     printable,
 )
 from dlc.frontend.onnx import registry
-from dlc.frontend.onnx.attributes import decode, decode_all
+from dlc.frontend.onnx.attributes import decode_all
 from dlc.frontend.onnx.constants import ConstantEvaluator
 from dlc.frontend.onnx.contents import Contents
 from dlc.frontend.onnx.context import DimArray, NodeContext
@@ -43,11 +44,18 @@ class _Poisoned(Exception):
 class GraphImporter:
     """Imports the nodes of one model into `graph`; NodeContext is the face that it shows to importers.
 
-    `findings` collects what is unsupported: the outputs of such nodes are poisoned, and what reads them skipped.
+    `findings` collects what is unsupported: the outputs of such nodes are poisoned, and what reads them
+    skipped.
     """
 
-    def __init__(self, graph: Graph, tensors: TensorReader, functions: FunctionTable, contents: Contents,
-                 limits: Limits) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        tensors: TensorReader,
+        functions: FunctionTable,
+        contents: Contents,
+        limits: Limits,
+    ) -> None:
         self.graph = graph
         self.tensors = tensors
         self.functions = functions
@@ -74,7 +82,9 @@ class GraphImporter:
         return known if known is not None else self._evaluator.constant(value)
 
     def known_dims(self, value: Value) -> DimArray | None:
-        """The content of an integer value as an object array of Dims, or None when any of it is run-time data."""
+        """The content of an integer value as an object array of Dims, or None when any of it is run-time
+        data.
+        """
         known = self.symbolic.dims(value)
         if known is None and isinstance(value.type, TensorType) and value.type.dtype.is_integer:
             array = self._evaluator.constant(value)
@@ -89,8 +99,12 @@ class GraphImporter:
         type_ = value.type
         if not isinstance(type_, TensorType) or not type_.dtype.is_integer or not type_.is_static:
             ctx.unsupported(f"an operand that decides a shape is {type_}, not integers of known number")
-        self.limits.check("rank", math.prod(int(dim) for dim in type_.shape), "extents that one operand decides",
-                          node=ctx.name)
+        self.limits.check(
+            "rank",
+            math.prod(type_.static_shape),
+            "extents that one operand decides",
+            node=ctx.name,
+        )
         return self.symbolic.bound(value)
 
     def inline(self, graph: GraphProto, ctx: NodeContext) -> list[Value]:
@@ -114,7 +128,9 @@ class GraphImporter:
             names.add(tensor.name)
         for sparse in graph.sparse_initializer:
             name = sparse.values.name
-            self._define_constant(name, self.tensors.sparse(sparse, f"initializer '{printable(name)}'"), scope)
+            self._define_constant(
+                name, self.tensors.sparse(sparse, f"initializer '{printable(name)}'"), scope
+            )
             names.add(name)
         return names
 
@@ -157,8 +173,10 @@ class GraphImporter:
                 case Missing.POISONED:
                     raise _Poisoned
                 case Missing.ABSENT:
-                    raise ModelError(f"the output '{printable(name)}' is an operand that the caller left out",
-                                     code="model/function")
+                    raise ModelError(
+                        f"the output '{printable(name)}' is an operand that the caller left out",
+                        code="model/function",
+                    )
 
     # --- nodes
 
@@ -180,8 +198,11 @@ class GraphImporter:
         except (MemoryError, RecursionError, UnicodeDecodeError):
             raise
         except Exception as error:
-            raise InternalError(f"the importer of {printable(node.op_type)} failed with {type(error).__name__}: "
-                                f"{printable(str(error))}", node=name) from error
+            raise InternalError(
+                f"the importer of {printable(node.op_type)} failed with {type(error).__name__}: "
+                f"{printable(str(error))}",
+                node=name,
+            ) from error
         else:
             self._define_results(node, name, results, scope)
             for item in self.graph.nodes[first_new:]:
@@ -212,20 +233,35 @@ class GraphImporter:
             raise _Poisoned
         return found if isinstance(found, Value) else None
 
-    def _call(self, function: FunctionProto, node: NodeProto, operands: Sequence[Value | None], name: str,
-              caller: Scope) -> Iterator[Value]:
+    def _call(
+        self,
+        function: FunctionProto,
+        node: NodeProto,
+        operands: Sequence[Value | None],
+        name: str,
+        caller: Scope,
+    ) -> Iterator[Value]:
         """Inline one call of a function."""
         self._inlined += len(function.node)
         self.limits.check("inlined_nodes", self._inlined, "nodes after functions are inlined", node=name)
         if len(operands) > len(function.input) or len(node.output) > len(function.output):
-            raise ModelError(f"the function {printable(function.name)} takes {len(function.input)} operands and gives "
-                             f"{len(function.output)} results", node=name, code="model/function")
+            raise ModelError(
+                f"the function {printable(function.name)} takes {len(function.input)} operands and gives "
+                f"{len(function.output)} results",
+                node=name,
+                code="model/function",
+            )
         attributes = decode_all(function.attribute_proto, self.tensors, {})
         attributes |= decode_all(node.attribute, self.tensors, caller.attributes)
-        unknown = sorted(attributes.keys() - {*function.attribute, *(a.name for a in function.attribute_proto)})
+        unknown = sorted(
+            attributes.keys() - {*function.attribute, *(a.name for a in function.attribute_proto)}
+        )
         if unknown:
-            raise ModelError(f"the function {printable(function.name)} has no attribute '{printable(unknown[0])}'",
-                             node=name, code="model/function")
+            raise ModelError(
+                f"the function {printable(function.name)} has no attribute '{printable(unknown[0])}'",
+                node=name,
+                code="model/function",
+            )
         opsets = opset_imports(function.opset_import, 0, "a function") or caller.opsets
         check_opset(opsets)
         scope = Scope(opsets, attributes=attributes, prefix=name, depth=caller.depth + 1)
@@ -233,15 +269,19 @@ class GraphImporter:
         for formal, operand in zip(function.input, padded, strict=True):
             scope.define(formal, Missing.ABSENT if operand is None else operand)
         self.import_nodes(function.node, scope)
-        return self._read(scope, function.output[:len(node.output)])
+        return self._read(scope, function.output[: len(node.output)])
 
-    def _refuse(self, node: NodeProto, name: str, domain: str, opset: int,
-                operands: Sequence[Value | None]) -> list[Value | None]:
+    def _refuse(
+        self, node: NodeProto, name: str, domain: str, opset: int, operands: Sequence[Value | None]
+    ) -> list[Value | None]:
         """Report a node that nothing imports."""
         shown = printable(f"{domain}::{node.op_type}" if domain else node.op_type)
         if not opset:
-            raise ModelError(f"{shown} is used, but the model does not import its operator set "
-                             f"'{printable(domain or 'ai.onnx')}'", node=name)
+            raise ModelError(
+                f"{shown} is used, but the model does not import its operator set "
+                f"'{printable(domain or 'ai.onnx')}'",
+                node=name,
+            )
         hint = ""
         if domain == "":
             from onnx import defs
@@ -251,11 +291,21 @@ class GraphImporter:
         elif domain in ("com.microsoft", "com.microsoft.nchwc"):
             hint = "export the model without optimizing it with onnxruntime"
         types = [None if value is None else value.type for value in operands]
-        raise UnsupportedError("no importer", findings=(Finding(
-            name, node.op_type, domain, opset,
-            tuple(t.dtype.text if isinstance(t, TensorType) else "-" for t in types),
-            tuple(str(t)[len(t.dtype.text):] if isinstance(t, TensorType) else "-" for t in types),
-            f"dlc does not compile the operator {shown}", hint or None),))
+        raise UnsupportedError(
+            "no importer",
+            findings=(
+                Finding(
+                    name,
+                    node.op_type,
+                    domain,
+                    opset,
+                    tuple(t.dtype.text if isinstance(t, TensorType) else "-" for t in types),
+                    tuple(str(t)[len(t.dtype.text) :] if isinstance(t, TensorType) else "-" for t in types),
+                    f"dlc does not compile the operator {shown}",
+                    hint or None,
+                ),
+            ),
+        )
 
     def _finding(self, node: NodeProto, name: str, scope: Scope, reason: str) -> Finding:
         domain = normalize_domain(node.domain)
@@ -265,8 +315,10 @@ class GraphImporter:
         for output in filter(None, node.output):
             scope.define(output, Missing.POISONED)
 
-    def _define_results(self, node: NodeProto, name: str, results: Sequence[Value | None], scope: Scope) -> None:
-        """Let the output names of `node` stand for `results`; new values of the main graph take these names."""
+    def _define_results(
+        self, node: NodeProto, name: str, results: Sequence[Value | None], scope: Scope
+    ) -> None:
+        """Let the output names of `node` stand for `results`; new values of the main graph take them."""
         for index, output in enumerate(node.output):
             if not output:
                 continue
@@ -284,19 +336,28 @@ class GraphImporter:
             if isinstance(value.type, TensorType):
                 self.limits.check("rank", value.type.rank, "rank of a result", node=name)
                 known = [dim for dim in value.type.shape if isinstance(dim, int)]
-                self.limits.check("tensor_elements", max((math.prod(known), *known)), "elements of a result",
-                                  node=name)
+                self.limits.check(
+                    "tensor_elements", max((math.prod(known), *known)), "elements of a result", node=name
+                )
                 elements = value.type.elements
                 if isinstance(elements, int):
-                    self.limits.check("tensor_bytes", elements * value.type.dtype.itemsize, "bytes of a result",
-                                      node=name)
+                    self.limits.check(
+                        "tensor_bytes", elements * value.type.dtype.itemsize, "bytes of a result", node=name
+                    )
 
 
-def check_opset(opsets: dict[str, int]) -> None:
+def check_opset(opsets: Mapping[str, int]) -> None:
     """UnsupportedError for a standard operator set whose meaning the importers do not follow."""
     version = opsets.get("")
     if version is not None and not OLDEST_OPSET <= version <= NEWEST_OPSET:
         reason = f"opset {version} is outside of {OLDEST_OPSET}..{NEWEST_OPSET}"
-        hint = "convert the model with onnx.version_converter" if version < OLDEST_OPSET else "export an older opset"
-        raise UnsupportedError(f"{reason}, the versions that dlc follows", hint=hint, findings=(
-            Finding("", "", "", version, (), (), reason, hint),))
+        hint = (
+            "convert the model with onnx.version_converter"
+            if version < OLDEST_OPSET
+            else "export an older opset"
+        )
+        raise UnsupportedError(
+            f"{reason}, the versions that dlc follows",
+            hint=hint,
+            findings=(Finding("", "", "", version, (), (), reason, hint),),
+        )

@@ -1,9 +1,10 @@
 """From an ONNX model to a graph, with its identity and what it says about itself.
 
-Everything that a model says is checked or recomputed: types and shapes come from our own inference, never from
-`value_info`; declared outputs are compared with it. What dlc cannot compile is collected over the whole model
-and reported at once.
+Everything that a model says is checked or recomputed: types and shapes come from our own inference, never
+from `value_info`; declared outputs are compared with it. What dlc cannot compile is collected over the whole
+model and reported at once.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -19,7 +20,7 @@ from dlc.frontend.onnx.functions import FunctionTable, opset_imports
 from dlc.frontend.onnx.graph_importer import GraphImporter as GraphImporter, check_opset
 from dlc.frontend.onnx.reader import Source, SourceModel, read_model
 from dlc.frontend.onnx.scope import Scope
-from dlc.frontend.onnx.signature import InputSpec, ShapeSpec, Signature, check_output
+from dlc.frontend.onnx.signature import InputSpec, ShapeSpec, Signature, check_output, forced_extents
 from dlc.frontend.onnx.tensors import TensorReader
 from dlc.ir.graph import Graph
 from dlc.limits import Limits
@@ -51,8 +52,9 @@ class ModelMetadata:
 class ImportedModel:
     """An imported model: its graph, whose inputs and outputs stand in ONNX's order, and its identity.
 
-    `outputs` are the ONNX names of `graph.outputs`. `opsets` maps domains ("" is the standard one) to versions.
-    `hints` maps symbols to (minimum, typical, maximum). `sha256` is that of the file without external data.
+    `outputs` are the ONNX names of `graph.outputs`. `opsets` maps domains ("" is the standard one) to
+    versions. `hints` maps symbols to (minimum, typical, maximum). `sha256` is that of the file without
+    external data.
     """
 
     graph: Graph
@@ -65,20 +67,35 @@ class ImportedModel:
     hints: Mapping[str, tuple[int, int, int]]
 
 
-def import_model(source: Source, *, shapes: Mapping[str, ShapeSpec] | None = None, limits: Limits | None = None,
-                 external_data_dir: str | os.PathLike[str] | None = None) -> ImportedModel:
+def import_model(
+    source: Source,
+    *,
+    shapes: Mapping[str, ShapeSpec] | None = None,
+    limits: Limits | None = None,
+    external_data_dir: str | os.PathLike[str] | None = None,
+) -> ImportedModel:
     """Import `source` (path, bytes, binary file or ModelProto) within `limits`.
 
-    `shapes` is that of `dlc.compile`; `external_data_dir` a further folder in which external data may lie.
+    `shapes` is that of `dlc.compile`; `external_data_dir` a further folder in which external data may lie. A
+    symbolic dim for which the guards of the graph leave one extent only (a state of batch 1, say) gets that
+    extent.
 
-    Raises ModelError for an invalid model, UnsupportedError with all findings for one that dlc cannot compile,
-    InputError for a source that cannot be read or `shapes` that fit nothing, LimitError, ResourceError.
+    Raises ModelError for an invalid model, UnsupportedError with all findings for one that dlc cannot
+    compile, InputError for a source that cannot be read or `shapes` that fit nothing, LimitError,
+    ResourceError.
     """
     limits = limits or Limits()
     try:
         model = read_model(source, limits)
-        external = ExternalData(model.folder, Path(external_data_dir) if external_data_dir is not None else None)
-        return _imported(model, TensorReader(external, limits), shapes or {}, limits)
+        external = ExternalData(
+            model.folder, Path(external_data_dir) if external_data_dir is not None else None
+        )
+        attempt = _Attempt(model, external, shapes or {}, limits)
+        fixed: dict[str, int] = {}
+        while new := forced_extents(attempt.graph, attempt.signature):
+            fixed |= new
+            attempt = _Attempt(model, external, {**(shapes or {}), **fixed}, limits)
+        return attempt.result()
     except UnicodeDecodeError:
         raise ModelError("a name in the model is not UTF-8", code="model/protobuf") from None
     except RecursionError:
@@ -89,9 +106,14 @@ def import_model(source: Source, *, shapes: Mapping[str, ShapeSpec] | None = Non
         raise ResourceError("there is not enough memory to import the model") from None
 
 
-def check(source: Source, *, shapes: Mapping[str, ShapeSpec] | None = None, limits: Limits | None = None,
-          external_data_dir: str | os.PathLike[str] | None = None) -> tuple[Finding, ...]:
-    """Everything that keeps a model from being imported; empty when nothing does. Raises as `import_model`."""
+def check(
+    source: Source,
+    *,
+    shapes: Mapping[str, ShapeSpec] | None = None,
+    limits: Limits | None = None,
+    external_data_dir: str | os.PathLike[str] | None = None,
+) -> tuple[Finding, ...]:
+    """What keeps a model from being imported; empty when nothing does. Raises like `import_model`."""
     try:
         import_model(source, shapes=shapes, limits=limits, external_data_dir=external_data_dir)
     except UnsupportedError as error:
@@ -99,44 +121,72 @@ def check(source: Source, *, shapes: Mapping[str, ShapeSpec] | None = None, limi
     return ()
 
 
-def _imported(model: SourceModel, tensors: TensorReader, shapes: Mapping[str, ShapeSpec],
-              limits: Limits) -> ImportedModel:
-    """Import a parsed model."""
-    proto = model.proto
-    opsets = opset_imports(proto.opset_import, proto.ir_version, "the model")
-    check_opset(opsets)
-    functions = FunctionTable(proto.functions, limits)
-    functions.check_inlined_size(proto.graph.node)
-    graph = Graph()
-    signature = Signature(graph, shapes, limits)
-    contents = Contents(graph, signature.fresh)
-    importer = GraphImporter(graph, tensors, functions, contents, limits)
-    scope = Scope(opsets)
-    initialized = {item.name for item in proto.graph.initializer}
-    initialized |= {item.values.name for item in proto.graph.sparse_initializer}
-    for value in signature.declare([info for info in proto.graph.input if info.name not in initialized]):
-        importer.define_input(value, scope)
-    importer.define_initializers(proto.graph, scope)
-    importer.import_nodes(proto.graph.node, scope)
-    names = [info.name for info in proto.graph.output]
-    outputs = importer.read_outputs(names, scope)
-    if outputs is None or importer.findings:
-        count = len(importer.findings)
-        raise UnsupportedError(f"dlc does not compile {count} thing{'s' if count > 1 else ''} in the model",
-                               findings=importer.findings)
-    for info, output in zip(proto.graph.output, outputs, strict=True):
-        check_output(info.name, output, info.type)
-        graph.add_output(output, info.name)
-    contents.settle()
-    return ImportedModel(
-        graph, model.name, opsets, tuple(signature.inputs), tuple(names), model.sha256, _metadata(proto, signature),
-        signature.hints)
+class _Attempt:
+    """One pass over a parsed model with certain `shapes`."""
+
+    def __init__(
+        self, model: SourceModel, external: ExternalData, shapes: Mapping[str, ShapeSpec], limits: Limits
+    ) -> None:
+        proto = self.proto = model.proto
+        self.model = model
+        self.opsets = opset_imports(proto.opset_import, proto.ir_version, "the model")
+        check_opset(self.opsets)
+        functions = FunctionTable(proto.functions, limits)
+        functions.check_inlined_size(proto.graph.node)
+        self.graph = Graph()
+        self.signature = Signature(self.graph, shapes, limits)
+        self.contents = Contents(self.graph, self.signature.fresh)
+        self.importer = GraphImporter(
+            self.graph, TensorReader(external, limits), functions, self.contents, limits
+        )
+        self.scope = Scope(self.opsets)
+        initialized = {item.name for item in proto.graph.initializer}
+        initialized |= {item.values.name for item in proto.graph.sparse_initializer}
+        for value in self.signature.declare(
+            [info for info in proto.graph.input if info.name not in initialized]
+        ):
+            self.importer.define_input(value, self.scope)
+        self.importer.define_initializers(proto.graph, self.scope)
+        self.importer.import_nodes(proto.graph.node, self.scope)
+
+    def result(self) -> ImportedModel:
+        """The finished model; UnsupportedError with all findings, or ModelError for outputs that are not as
+        declared.
+        """
+        names = [info.name for info in self.proto.graph.output]
+        outputs = self.importer.read_outputs(names, self.scope)
+        findings = self.importer.findings
+        if outputs is None or findings:
+            raise UnsupportedError(
+                f"dlc does not compile {len(findings)} thing{'s' if len(findings) > 1 else ''} in the model",
+                findings=findings,
+            )
+        for info, output in zip(self.proto.graph.output, outputs, strict=True):
+            check_output(info.name, output, info.type)
+            self.graph.add_output(output, info.name)
+        self.contents.settle()
+        return ImportedModel(
+            self.graph,
+            self.model.name,
+            self.opsets,
+            tuple(self.signature.inputs),
+            tuple(names),
+            self.model.sha256,
+            _metadata(self.proto, self.signature),
+            self.signature.hints,
+        )
 
 
 def _metadata(proto: ModelProto, signature: Signature) -> ModelMetadata:
     fed = {spec.name for spec in signature.inputs}
     return ModelMetadata(
-        proto.ir_version, proto.producer_name, proto.producer_version, proto.domain, proto.model_version,
-        proto.doc_string, {entry.key: entry.value for entry in proto.metadata_props},
+        proto.ir_version,
+        proto.producer_name,
+        proto.producer_version,
+        proto.domain,
+        proto.model_version,
+        proto.doc_string,
+        {entry.key: entry.value for entry in proto.metadata_props},
         tuple(info.name for info in proto.graph.input if info.name not in fed),
-        {str(dim): name for name, dim in signature.dims.items() if not isinstance(dim, int)})
+        {str(dim): name for name, dim in signature.dims.items() if not isinstance(dim, int)},
+    )

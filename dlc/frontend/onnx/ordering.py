@@ -1,4 +1,5 @@
 """The order of a graph's nodes, and the rules of ONNX on names: defined once, before use, without cycles."""
+
 from __future__ import annotations
 
 import heapq
@@ -15,11 +16,17 @@ if TYPE_CHECKING:
 def captured_names(graph: GraphProto) -> dict[str, None]:
     """The names that a subgraph, and the subgraphs within it, read from outside, in order of first use."""
     free: dict[str, None] = {}
-    defined = {*(item.name for item in graph.input), *(item.name for item in graph.initializer),
-               *(item.values.name for item in graph.sparse_initializer)}
+    defined = {
+        *(item.name for item in graph.input),
+        *(item.name for item in graph.initializer),
+        *(item.values.name for item in graph.sparse_initializer),
+    }
     for node in graph.node:
         defined.update(node.output)
-    for name in (*(name for node in graph.node for name in read_names(node)), *(item.name for item in graph.output)):
+    for name in (
+        *(name for node in graph.node for name in read_names(node)),
+        *(item.name for item in graph.output),
+    ):
         if name and name not in defined:
             free[name] = None
     return free
@@ -32,7 +39,9 @@ def read_names(node: NodeProto) -> Iterator[str]:
         yield from captured_names(graph)
 
 
-def ordered(nodes: Sequence[NodeProto], defines: Callable[[str], bool], sees: Callable[[str], bool]) -> list[int]:
+def ordered(
+    nodes: Sequence[NodeProto], defines: Callable[[str], bool], sees: Callable[[str], bool]
+) -> list[int]:
     """Positions of `nodes` in an order in which each name is defined before it is read.
 
     Among the nodes that are ready, the one that stands first in the file comes next, so that a file in order
@@ -43,8 +52,11 @@ def ordered(nodes: Sequence[NodeProto], defines: Callable[[str], bool], sees: Ca
     for position, node in enumerate(nodes):
         for name in filter(None, node.output):
             if name in producer or defines(name):
-                raise ModelError(f"the name '{printable(name)}' is defined twice", node=node.name or node.op_type,
-                                 code="model/graph")
+                raise ModelError(
+                    f"the name '{printable(name)}' is defined twice",
+                    node=node.name or node.op_type,
+                    code="model/graph",
+                )
             producer[name] = position
     waiting: list[int] = []
     readers: list[list[int]] = [[] for _ in nodes]
@@ -54,8 +66,11 @@ def ordered(nodes: Sequence[NodeProto], defines: Callable[[str], bool], sees: Ca
             if name in producer:
                 sources.add(producer[name])
             elif not sees(name):
-                raise ModelError(f"the name '{printable(name)}' is read but never defined",
-                                 node=node.name or node.op_type, code="model/graph")
+                raise ModelError(
+                    f"the name '{printable(name)}' is read but never defined",
+                    node=node.name or node.op_type,
+                    code="model/graph",
+                )
         for source in sources:
             readers[source].append(position)
         waiting.append(len(sources))
@@ -70,6 +85,7 @@ def ordered(nodes: Sequence[NodeProto], defines: Callable[[str], bool], sees: Ca
                 heapq.heappush(ready, reader)
     if len(order) < len(nodes):
         stuck = nodes[next(position for position, count in enumerate(waiting) if count)]
-        raise ModelError("nodes read each other's results in a cycle", node=stuck.name or stuck.op_type,
-                         code="model/graph")
+        raise ModelError(
+            "nodes read each other's results in a cycle", node=stuck.name or stuck.op_type, code="model/graph"
+        )
     return order

@@ -1,4 +1,7 @@
-"""From a source (path, bytes, file, ModelProto) to a parsed model, with guards before any work is spent on it."""
+"""From a source (path, bytes, file, ModelProto) to a parsed model, with guards before any work is spent on
+it.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -34,8 +37,8 @@ class SourceModel:
 def read_model(source: Source, limits: Limits) -> SourceModel:
     """Parse `source` within `limits`.
 
-    Raises InputError (code "input/file") when it cannot be read, ModelError (code "model/protobuf") when it is
-    no ONNX model, LimitError when it is larger than `limits.model_bytes`.
+    Raises InputError (code "input/file") when it cannot be read, ModelError (code "model/protobuf") when it
+    is no ONNX model, LimitError when it is larger than `limits.model_bytes`.
     """
     from onnx import ModelProto
 
@@ -53,7 +56,9 @@ def read_model(source: Source, limits: Limits) -> SourceModel:
         if not isinstance(data, bytes):
             raise InputError("the file must be opened in binary mode", code="input/file")
     else:
-        raise InputError(f"a model is a path, bytes, a file or an onnx.ModelProto, not {type(source).__name__}")
+        raise InputError(
+            f"a model is a path, bytes, a file or an onnx.ModelProto, not {type(source).__name__}"
+        )
     limits.check("model_bytes", len(data), "bytes of the model")
     proto = parse(data, limits)
     return SourceModel(proto, folder, name or proto.graph.name, hashlib.sha256(data).hexdigest())
@@ -66,7 +71,7 @@ def parse(data: bytes, limits: Limits) -> ModelProto:
 
     scan(data, limits)
     try:
-        proto = ModelProto.FromString(data)
+        proto: ModelProto = ModelProto.FromString(data)
     except (DecodeError, RuntimeError) as error:
         raise ModelError(f"this is no ONNX model: {printable(str(error))}", code="model/protobuf") from None
     if not proto.HasField("graph"):

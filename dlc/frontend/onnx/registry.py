@@ -3,6 +3,7 @@
 An importer is registered for the opset from which it holds (`since`), until a later registration of the same
 operator takes over. `until` ends it where the standard removed the operator.
 """
+
 from __future__ import annotations
 
 import bisect

@@ -1,4 +1,7 @@
-"""Names in force at one place of a model: of the main graph, of a subgraph within it, or of a function's body."""
+"""Names in force at one place of a model: of the main graph, of a subgraph within it, or of a function's
+body.
+"""
+
 from __future__ import annotations
 
 import enum
@@ -21,12 +24,19 @@ class Missing(enum.Enum):
 class Scope:
     """The values that ONNX names stand for, with the opsets and function attributes that hold there.
 
-    A subgraph sees the names of its `parent`; a function's body has none. `prefix` is the name of the enclosing
-    If or call, "" in the main graph, and `depth` the nesting.
+    A subgraph sees the names of its `parent`; a function's body has none. `prefix` is the name of the
+    enclosing If or call, "" in the main graph, and `depth` the nesting.
     """
 
-    def __init__(self, opsets: Mapping[str, int], *, parent: Scope | None = None,
-                 attributes: Mapping[str, Any] | None = None, prefix: str = "", depth: int = 0) -> None:
+    def __init__(
+        self,
+        opsets: Mapping[str, int],
+        *,
+        parent: Scope | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        prefix: str = "",
+        depth: int = 0,
+    ) -> None:
         self.opsets = opsets
         self.parent = parent
         self.attributes = attributes or {}
@@ -64,4 +74,6 @@ class Scope:
 
     def inner(self, prefix: str) -> Scope:
         """The scope of a subgraph of the node called `prefix`."""
-        return Scope(self.opsets, parent=self, attributes=self.attributes, prefix=prefix, depth=self.depth + 1)
+        return Scope(
+            self.opsets, parent=self, attributes=self.attributes, prefix=prefix, depth=self.depth + 1
+        )

@@ -1,4 +1,5 @@
 """The end of an import: what only served to compute shapes goes, and the symbols in use get their sources."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -71,13 +72,15 @@ def materialize(graph: Graph, contents: Contents) -> None:
                 graph.replace_uses(value, new)
 
 
-def _replacement(graph: Graph, node: Node, value: Value, elements: list[object], sources: Sources) -> Value | None:
+def _replacement(
+    graph: Graph, node: Node, value: Value, elements: list[object], sources: Sources
+) -> Value | None:
     """A value that holds `elements` in place of `value`, or None when it had better stay."""
     dtype = value.tensor.dtype
     if isinstance(node.op, DimTensor) or (isinstance(node.op, Cast) and _is_dim_tensor(node.inputs[0])):
         return None
     builder = GraphBuilder(graph, before=node, origin=node.origin)
-    shape = tuple(int(dim) for dim in value.tensor.shape)
+    shape = value.tensor.static_shape
     if all(isinstance(element, int) for element in elements) and not dtype.is_float:
         return builder.constant(np.array(elements, dtype=dtype.numpy).reshape(shape), value.name)
     if not dtype.is_integer or not all(map(is_integer, elements)):  # type: ignore[arg-type]
@@ -94,7 +97,9 @@ def _is_dim_tensor(value: Value | None) -> bool:
 
 
 def declare_sources(graph: Graph, sources: Sources) -> None:
-    """Let `graph.symbols` hold the symbols of inputs, and of those bound to elements the ones that are in use."""
+    """Let `graph.symbols` hold the symbols of inputs, and of those bound to elements the ones that are in
+    use.
+    """
     used: set[Symbol] = set()
     for dim in (dim for guard in graph.guards for dim in (guard.left, guard.right)):
         used |= free_symbols(dim)

@@ -1,4 +1,7 @@
-"""Inputs and outputs of a model: declared types to ours, names of dims to symbols, the user's `shapes` applied."""
+"""Inputs and outputs of a model: declared types to ours, names of dims to symbols, the user's `shapes`
+applied.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from dlc.errors import Finding, InputError, ModelError, UnsupportedError, printable
 from dlc.frontend.onnx.tensors import checked_shape, element_type
-from dlc.ir.dims import Dim, Symbol, to_text
+from dlc.ir.dims import Dim, Relation, Symbol, free_symbols, terms_of, to_text
 from dlc.ir.graph import Graph, ShapeSource, Value
 from dlc.ir.types import TensorType
 from dlc.limits import Limits
@@ -25,7 +28,7 @@ _RESERVED = {"min", "max", "ceildiv", "broadcast"}
 
 @dataclasses.dataclass(frozen=True)
 class InputSpec:
-    """A graph input in ONNX's order: its name, type, and the model's own name of each symbolic dim (or None)."""
+    """A graph input: its name, type, and the model's own name of each symbolic dim (or None)."""
 
     name: str
     type: TensorType
@@ -54,8 +57,8 @@ class Signature:
     def declare(self, infos: Sequence[ValueInfoProto]) -> Iterator[Value]:
         """Add the inputs to the graph, in order.
 
-        Raises ModelError for malformed types, UnsupportedError for inputs that are no tensors or have no rank, and
-        InputError (code "input/option") for entries of `shapes` that fit nothing.
+        Raises ModelError for malformed types, UnsupportedError for inputs that are no tensors or have no
+        rank, and InputError (code "input/option") for entries of `shapes` that fit nothing.
         """
         declared = [(info.name, self._wishes(info)) for info in infos]
         for (name, wishes), info in zip(declared, infos, strict=True):
@@ -65,8 +68,10 @@ class Signature:
             checked_shape([dim for dim in dims if isinstance(dim, int)], dtype, self.limits, what)
             type_ = TensorType(dtype, tuple(dims))
             value = self.graph.add_input(name, type_)
-            names = tuple(str(wish) if isinstance(wish, str) and isinstance(dim, Symbol) else None
-                          for wish, dim in zip(wishes, dims, strict=True))
+            names = tuple(
+                str(wish) if isinstance(wish, str) and isinstance(dim, Symbol) else None
+                for wish, dim in zip(wishes, dims, strict=True)
+            )
             self.inputs.append(InputSpec(name, type_, names))
             yield value
         self._refuse_unused()
@@ -94,13 +99,17 @@ class Signature:
         if dims is None:
             dims = [None] * len(given)
         if len(given) != len(dims):
-            raise InputError(f"shapes gives {len(given)} dims for {what}, which has {len(dims)}", code="input/option")
+            raise InputError(
+                f"shapes gives {len(given)} dims for {what}, which has {len(dims)}", code="input/option"
+            )
         for axis, (wish, dim) in enumerate(zip(given, dims, strict=True)):
             if wish is None or wish == dim:
                 continue
             if isinstance(dim, int):
-                raise InputError(f"shapes gives {wish} for axis {axis} of {what}, but the model fixes it to {dim}",
-                                 code="input/option")
+                raise InputError(
+                    f"shapes gives {wish} for axis {axis} of {what}, but the model fixes it to {dim}",
+                    code="input/option",
+                )
             if isinstance(dim, str) and isinstance(wish, int):
                 self._fix(dim, wish)
             dims[axis] = wish
@@ -116,8 +125,11 @@ class Signature:
         """The dim of one axis of an input; a new symbol is declared with this axis as its source."""
         if isinstance(wish, int):
             if wish < 0:
-                raise ModelError(f"axis {axis} of input '{printable(name)}' has the negative extent {wish}",
-                                 hint="a dim that is unknown must have a name or no value", code="model/type")
+                raise ModelError(
+                    f"axis {axis} of input '{printable(name)}' has the negative extent {wish}",
+                    hint="a dim that is unknown must have a name or no value",
+                    code="model/type",
+                )
             return wish
         key = wish or f"{name}_{axis}"
         known = self.dims.get(key) if wish else None
@@ -140,37 +152,72 @@ class Signature:
         for name in self.shapes:
             if name not in self._used:
                 known = sorted({*self.dims, *(spec.name for spec in self.inputs)})
-                raise InputError(f"shapes names '{printable(name)}', which is neither a symbolic dim nor an input",
-                                 hint=f"the model has {printable(', '.join(known))}", code="input/option")
+                raise InputError(
+                    f"shapes names '{printable(name)}', which is neither a symbolic dim nor an input",
+                    hint=f"the model has {printable(', '.join(known))}",
+                    code="input/option",
+                )
 
 
 def _declared_dims(info: ValueInfoProto, what: str) -> list[int | str | None] | None:
-    """The dims as the model declares them: numbers, names or None; None altogether when even the rank is absent."""
+    """The dims as the model declares them: numbers, names or None; None altogether when even the rank is
+    absent.
+    """
     kind = info.type.WhichOneof("value")
     if kind is None:
         raise ModelError(f"{what} declares no type", code="model/type")
     if kind != "tensor_type":
-        raise UnsupportedError(f"{what} is no tensor", findings=(
-            Finding(info.name, "input", "", 0, (kind,), (), f"inputs of kind {kind} are not supported"),))
+        raise UnsupportedError(
+            f"{what} is no tensor",
+            findings=(
+                Finding(info.name, "input", "", 0, (kind,), (), f"inputs of kind {kind} are not supported"),
+            ),
+        )
     if not info.type.tensor_type.HasField("shape"):
         return None
-    return [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
-            for dim in info.type.tensor_type.shape.dim]
+    # Some exporters write -1 for a dim that they do not know.
+    return [
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value != -1 else dim.dim_param or None
+        for dim in info.type.tensor_type.shape.dim
+    ]
 
 
 def _without_rank(name: str) -> UnsupportedError:
     reason = "the input declares no shape"
     hint = "give its dims, for example shapes={'" + printable(name) + "': ('batch', 3, 224, 224)}"
-    return UnsupportedError(f"{reason}: '{printable(name)}'", hint=hint, findings=(
-        Finding(name, "input", "", 0, (), (), reason, hint),))
+    return UnsupportedError(
+        f"{reason}: '{printable(name)}'",
+        hint=hint,
+        findings=(Finding(name, "input", "", 0, (), (), reason, hint),),
+    )
 
 
 def _hint(name: str, given: Sequence[int | str | None]) -> tuple[int, int, int]:
     match tuple(given):
         case (int(low), int(typical), int(high)) if 0 <= low <= typical <= high:
             return low, typical, high
-    raise InputError(f"shapes['{printable(name)}'] must be an extent or (minimum, typical, maximum)",
-                     code="input/option")
+    raise InputError(
+        f"shapes['{printable(name)}'] must be an extent or (minimum, typical, maximum)", code="input/option"
+    )
+
+
+def forced_extents(graph: Graph, signature: Signature) -> dict[str, int]:
+    """Named dims of inputs for which the guards of `graph` allow one extent only, with that extent.
+
+    Exporters leave open what their example fixed: a batch that must equal the 1 of a recurrent state.
+    """
+    names = {symbol: name for name, symbol in signature.dims.items() if isinstance(symbol, Symbol)}
+    forced: dict[str, int] = {}
+    for guard in graph.guards:
+        terms, constant = terms_of(guard.left - guard.right)
+        if guard.relation is not Relation.EQ or len(terms) != 1:
+            continue
+        symbol, coefficient = terms[0]
+        if isinstance(symbol, Symbol) and symbol in names:
+            if constant % coefficient or -constant // coefficient < 0:
+                raise ModelError(guard.message, node=guard.origin, code="model/type")
+            forced.setdefault(names[symbol], -constant // coefficient)
+    return forced
 
 
 def check_output(name: str, value: Value, declared: TypeProto) -> None:
@@ -188,15 +235,25 @@ def check_output(name: str, value: Value, declared: TypeProto) -> None:
         return
     tensor = declared.tensor_type
     if tensor.elem_type and element_type(tensor.elem_type, what) is not value.type.dtype:
-        raise ModelError(f"{what} is declared as {element_type(tensor.elem_type, what).text}, "
-                         f"but is {value.type.dtype.text}", code="model/type")
+        raise ModelError(
+            f"{what} is declared as {element_type(tensor.elem_type, what).text}, "
+            f"but is {value.type.dtype.text}",
+            code="model/type",
+        )
     if not tensor.HasField("shape"):
         return
     dims = tensor.shape.dim
     fits = len(dims) == value.type.rank and all(
         not dim.HasField("dim_value") or not isinstance(actual, int) or dim.dim_value == actual
-        for dim, actual in zip(dims, value.type.shape))
+        for dim, actual in zip(dims, value.type.shape)
+    )
     if not fits:
-        shown = ", ".join(str(d.dim_value) if d.HasField("dim_value") else printable(d.dim_param) or "?" for d in dims)
+        shown = ", ".join(
+            str(d.dim_value) if d.HasField("dim_value") else printable(d.dim_param) or "?" for d in dims
+        )
         actual = ", ".join(to_text(dim) for dim in value.type.shape)
-        raise ModelError(f"{what} is declared as [{shown}], but is [{actual}]", code="model/type")
+        names = sorted({symbol.name for extent in value.type.shape for symbol in free_symbols(extent)})
+        hint = (
+            f"if it is meant for certain sizes only, give them: shapes={{'{names[0]}': 1}}" if names else None
+        )
+        raise ModelError(f"{what} is declared as [{shown}], but is [{actual}]", hint=hint, code="model/type")

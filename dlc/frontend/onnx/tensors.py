@@ -1,4 +1,7 @@
-"""TensorProto and SparseTensorProto to NumPy: every encoding of the standard, checked against the bytes present."""
+"""TensorProto and SparseTensorProto to NumPy: every encoding of the standard, checked against the bytes
+present.
+"""
+
 from __future__ import annotations
 
 import math
@@ -19,35 +22,69 @@ if TYPE_CHECKING:
 
 #: TensorProto.DataType -> element type.
 ELEMENT_TYPES: dict[int, DType] = {
-    1: DType.F32, 2: DType.U8, 3: DType.I8, 4: DType.U16, 5: DType.I16, 6: DType.I32, 7: DType.I64,
-    8: DType.STRING, 9: DType.BOOL, 10: DType.F16, 11: DType.F64, 12: DType.U32, 13: DType.U64, 14: DType.C64,
-    15: DType.C128, 16: DType.BF16, 17: DType.F8E4M3FN, 18: DType.F8E4M3FNUZ, 19: DType.F8E5M2,
-    20: DType.F8E5M2FNUZ, 21: DType.U4, 22: DType.I4, 23: DType.F4E2M1, 24: DType.F8E8M0, 25: DType.U2, 26: DType.I2,
+    1: DType.F32,
+    2: DType.U8,
+    3: DType.I8,
+    4: DType.U16,
+    5: DType.I16,
+    6: DType.I32,
+    7: DType.I64,
+    8: DType.STRING,
+    9: DType.BOOL,
+    10: DType.F16,
+    11: DType.F64,
+    12: DType.U32,
+    13: DType.U64,
+    14: DType.C64,
+    15: DType.C128,
+    16: DType.BF16,
+    17: DType.F8E4M3FN,
+    18: DType.F8E4M3FNUZ,
+    19: DType.F8E5M2,
+    20: DType.F8E5M2FNUZ,
+    21: DType.U4,
+    22: DType.I4,
+    23: DType.F4E2M1,
+    24: DType.F8E8M0,
+    25: DType.U2,
+    26: DType.I2,
 }
 _UNSUPPORTED = {27: "FLOAT6E2M3", 28: "FLOAT6E3M2"}
 
 #: Element type -> the TensorProto field of its numbers when they are not raw bytes; int32_data otherwise.
 _FIELDS = {
-    DType.F32: "float_data", DType.C64: "float_data", DType.F64: "double_data", DType.C128: "double_data",
-    DType.I64: "int64_data", DType.U64: "uint64_data", DType.U32: "uint64_data", DType.STRING: "string_data",
+    DType.F32: "float_data",
+    DType.C64: "float_data",
+    DType.F64: "double_data",
+    DType.C128: "double_data",
+    DType.I64: "int64_data",
+    DType.U64: "uint64_data",
+    DType.U32: "uint64_data",
+    DType.STRING: "string_data",
 }
 _DATA_FIELDS = ("float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data")
 
 
 def element_type(number: int, what: str) -> DType:
-    """The element type of a TensorProto.DataType; ModelError or UnsupportedError naming `what` when there is none."""
+    """The element type of a TensorProto.DataType; ModelError or UnsupportedError naming `what` when there is
+    none.
+    """
     dtype = ELEMENT_TYPES.get(number)
     if dtype is None:
         if number in _UNSUPPORTED:
             name = _UNSUPPORTED[number]
-            raise UnsupportedError(f"{what} has element type {name}, which dlc does not compile", findings=(
-                Finding(what, "", "", 0, (name,), (), f"element type {name} is not supported"),))
+            raise UnsupportedError(
+                f"{what} has element type {name}, which dlc does not compile",
+                findings=(Finding(what, "", "", 0, (name,), (), f"element type {name} is not supported"),),
+            )
         raise ModelError(f"{what} has element type {number}, which ONNX does not define", code="model/type")
     return dtype
 
 
 def checked_shape(dims: Sequence[int], dtype: DType, limits: Limits, what: str) -> tuple[int, ...]:
-    """`dims` as a shape; ModelError for negative ones, LimitError when rank, elements or bytes are beyond `limits`."""
+    """`dims` as a shape; ModelError for negative ones, LimitError when rank, elements or bytes are beyond
+    `limits`.
+    """
     shape = tuple(dims)
     if any(dim < 0 for dim in shape):
         raise ModelError(f"{what} has a negative dimension: {list(shape)}", code="model/type")
@@ -106,15 +143,20 @@ class TensorReader:
         # Nothing in the file backs the zeros, so that the bound is the one for computed constants.
         self.limits.check("folded_tensor_bytes", size * dtype.itemsize, f"dense bytes of {what}")
         self._count(size * dtype.itemsize, what)
-        if values.ndim != 1 or indices.dtype != np.int64 or indices.shape not in (
-                values.shape, (*values.shape, len(shape))):
-            raise ModelError(f"{what} has values of shape {values.shape} but indices of shape {indices.shape}")
+        if (
+            values.ndim != 1
+            or indices.dtype != np.int64
+            or indices.shape not in (values.shape, (*values.shape, len(shape)))
+        ):
+            raise ModelError(
+                f"{what} has values of shape {values.shape} but indices of shape {indices.shape}"
+            )
         if indices.ndim == 2:
             if indices.size and ((indices < 0) | (indices >= np.array(shape))).any():
                 raise ModelError(f"an index of {what} is outside of its shape {shape}")
-            strides = [math.prod(shape[axis + 1:]) for axis in range(len(shape))]
+            strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
             indices = indices @ np.array(strides, dtype=np.int64)
-        if indices.size and not (0 <= indices.min() and indices.max() < size):
+        if indices.size and not (indices.min() >= 0 and indices.max() < size):
             raise ModelError(f"an index of {what} is outside of its shape {shape}")
         if len(np.unique(indices)) < len(indices):
             raise ModelError(f"an index of {what} occurs twice")
@@ -130,7 +172,9 @@ class TensorReader:
 
 
 def _packed_bytes(dtype: DType, shape: Sequence[int]) -> int:
-    """Bytes of a tensor in a file, where sub-byte elements are packed; 0 for strings, which files cannot hold."""
+    """Bytes of a tensor in a file, where sub-byte elements are packed; 0 for strings, which files cannot
+    hold.
+    """
     return (math.prod(shape) * dtype.bits + 7) // 8
 
 
@@ -142,7 +186,7 @@ def _unpack(raw: Array, dtype: DType, shape: Sequence[int], what: str) -> Array:
     if raw.size != wanted:
         raise ModelError(f"{what} holds {raw.size} bytes, but {dtype.text}{list(shape)} takes {wanted}")
     if dtype is DType.BOOL:
-        return raw != 0
+        return np.not_equal(raw, 0)
     if dtype.bits < 8:
         return _unpack_bits(raw, dtype, math.prod(shape))
     if sys.byteorder == "big":
@@ -166,8 +210,9 @@ def _unpack_bits(raw: Array, dtype: DType, count: int) -> Array:
     return numbers.astype(dtype.numpy)
 
 
-def _from_field(tensor: TensorProto, present: Sequence[str], dtype: DType, shape: Sequence[int],
-                what: str) -> Array:
+def _from_field(
+    tensor: TensorProto, present: Sequence[str], dtype: DType, shape: Sequence[int], what: str
+) -> Array:
     """Elements from the typed repeated field that the standard names for `dtype`, flat."""
     field = _FIELDS.get(dtype, "int32_data")
     if present and present != [field]:
@@ -175,10 +220,12 @@ def _from_field(tensor: TensorProto, present: Sequence[str], dtype: DType, shape
     count = math.prod(shape)
     numbers = getattr(tensor, field)
     wanted = {DType.C64: 2 * count, DType.C128: 2 * count}.get(
-        dtype, _packed_bytes(dtype, shape) if 0 < dtype.bits < 8 else count)
+        dtype, _packed_bytes(dtype, shape) if 0 < dtype.bits < 8 else count
+    )
     if len(numbers) != wanted:
-        raise ModelError(f"{what} holds {len(numbers)} elements in {field}, but {dtype.text}{list(shape)} "
-                         f"takes {wanted}")
+        raise ModelError(
+            f"{what} holds {len(numbers)} elements in {field}, but {dtype.text}{list(shape)} takes {wanted}"
+        )
     match dtype:
         case DType.STRING:
             return np.array([_utf8(text, what) for text in numbers], dtype=object)
@@ -191,7 +238,7 @@ def _from_field(tensor: TensorProto, present: Sequence[str], dtype: DType, shape
         case DType.U32:
             return _narrowed(np.array(numbers, dtype=np.uint64), dtype, what)
         case DType.BOOL:
-            return np.array(numbers, dtype=np.int32) != 0
+            return np.not_equal(np.array(numbers, dtype=np.int32), 0)
     codes = np.array(numbers, dtype=np.int32)
     if dtype.bits < 8:
         return _unpack_bits(codes.astype(np.uint8), dtype, count)

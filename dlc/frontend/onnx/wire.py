@@ -3,6 +3,7 @@
 The scan follows the message fields of ONNX's schema over the wire format and skips everything else by its
 length, so that its time grows with the structure of a model and not with its weights.
 """
+
 from __future__ import annotations
 
 import functools
@@ -88,7 +89,8 @@ def scan(data: bytes, limits: Limits) -> None:
                     if budget < 0:
                         raise LimitError(
                             "the model holds too many messages for its limit on nodes",
-                            hint=f"if the model is trusted, raise it with limits=dlc.Limits(nodes={2 * limits.nodes})")
+                            hint=f"if it is trusted, pass limits=dlc.Limits(nodes={2 * limits.nodes})",
+                        )
             case _:
                 raise _malformed(f"wire type {wire_type} does not occur in ONNX")
         if position > end:
