@@ -189,7 +189,8 @@ class Draft:
 
     def finish(self) -> LoweredKernel:
         """The kernel."""
-        params = tuple(Param(name, value.tensor, self.access[name]) for name, value in self.values.items())
+        params = tuple(Param(name, value.tensor, self.access[name], constant=value.is_constant)
+                       for name, value in self.values.items())
         kernel = Kernel(self.node.op.name.lower(), params, tuple(self.axes), tuple(self.body), self.node.origin)
         return LoweredKernel(kernel, self.values)
 

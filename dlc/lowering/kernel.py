@@ -50,13 +50,15 @@ class Axis:
 class Param:
     """A tensor that the kernel reads or writes; indices into it are logical, its type holds the layout.
 
-    `strides` are in elements, one a physical axis of the type; None: row-major without gaps.
+    `strides` are in elements, one a physical axis of the type; None: row-major without gaps. A `constant` is known
+    at compile time, so that a backend may rearrange it then.
     """
 
     name: str
     type: TensorType
     access: Access
     strides: tuple[Dim, ...] | None = None
+    constant: bool = False
 
     def physical_strides(self) -> tuple[Dim, ...]:
         """The strides of the physical axes, in elements."""

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from dlc.backends.cpu import types as t
 from dlc.backends.cpu.access import storage_type
@@ -10,7 +11,11 @@ from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.backends.cpu.expressions import ExpressionEmitter
 from dlc.backends.cpu.module import Module
 from dlc.ir.dims import Dim, Symbol, free_symbols
+from dlc.ir.operator import Array
 from dlc.lowering.kernel import Kernel, Param
+
+#: A constant as a kernel wants it: array in the value's shape -> contiguous array of any shape.
+Packing: TypeAlias = Callable[[Array], Array]
 
 #: Bytes of an argument slot.
 SLOT = 8
@@ -21,9 +26,9 @@ class CompiledKernel:
     """A kernel's function in the module.
 
     Its argument block holds the parameters' pointers in order, then the numbers of `symbols`, then the address of
-    the fault word when `reports_faults`. `chunks` is the number of chunks of a launch (0: nothing to do) and
-    `scratch` the bytes of scratch memory that one participant needs; `packed` names parameters that expect their
-    constant rearranged, with the function that does it.
+    the fault word and the number of the step when `reports_faults`. `chunks` is the number of chunks of a launch (0: nothing to do) and
+    `scratch` the bytes of scratch memory that one participant needs. `packing` names constant parameters that the
+    function expects rearranged, with what does it: the kernel reads the packed array instead.
     """
 
     function: str
@@ -33,6 +38,7 @@ class CompiledKernel:
     chunks: Dim
     scratch: Dim
     reports_faults: bool
+    packing: Mapping[str, Packing] = dataclasses.field(default_factory=dict)
 
 
 class KernelFrame:
@@ -62,12 +68,15 @@ class KernelFrame:
     def _report_fault(self, bad: t.Value) -> None:
         self.reports_faults = True
         with self.b.if_(bad):
-            word = self._argument(self._args, len(self.kernel.params) + len(self.symbols), t.ptr)
-            self.b.call("dlc_report_fault", [word, self.chunk])
+            slot = len(self.kernel.params) + len(self.symbols)
+            word, step = self._argument(self._args, slot, t.ptr), self._argument(self._args, slot + 1, t.i64)
+            self.b.call("dlc_report_fault", [word, step, self.chunk])
 
-    def finish(self, template: str, chunks: Dim, scratch: Dim = 0) -> CompiledKernel:
+    def finish(self, template: str, chunks: Dim, scratch: Dim = 0,
+               packing: Mapping[str, Packing] | None = None) -> CompiledKernel:
         """Close the function."""
-        return CompiledKernel(self.name, self.kernel, template, self.symbols, chunks, scratch, self.reports_faults)
+        return CompiledKernel(self.name, self.kernel, template, self.symbols, chunks, scratch, self.reports_faults,
+                              packing or {})
 
 
 def kernel_symbols(kernel: Kernel, more_dims: Sequence[Dim] = ()) -> tuple[Symbol, ...]:
@@ -82,5 +91,3 @@ def element_bytes(param: Param) -> int:
     """Bytes of one element of a parameter in memory."""
     return max(storage_type(param.type.dtype).bytes, 1)
 
-
-ChunkBody = Callable[[t.Value, t.Value], None]

@@ -6,15 +6,16 @@ axis; masks become lane masks; indices that come from data are checked.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from dlc.backends.cpu import access, math, semantics
+from dlc.backends.cpu import access, arithmetic, semantics
 from dlc.backends.cpu import types as t
 from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.ir.dims import (
     Broadcast, Dim, FloorDiv, Max, Min, Mod, Product, Sum, Symbol, factors_of, free_symbols, is_nonnegative,
     linear, terms_of)
-from dlc.ir.dtypes import DType, Kind
+from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.kernel import Param
 
@@ -45,6 +46,16 @@ class ExpressionEmitter:
     def forget(self) -> None:
         """Start a new point: values computed so far may not be reused (their axes have moved on)."""
         self._done = {}
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Code that runs under a loop or branch: what it computes is not reused after it."""
+        outside = self._done
+        self._done = dict(outside)
+        try:
+            yield
+        finally:
+            self._done = outside
 
     # --- index arithmetic
 
@@ -195,106 +206,25 @@ class ExpressionEmitter:
                 axis = self.vector_axis
                 varies = axis is not None and axis in free_symbols(index)
                 number = self._lanes_of(index) if varies else self.dim(index)
-                return semantics.convert_integer(b, number, DType.I64, dtype)
+                return arithmetic.convert(b, number, DType.I64, dtype, e.CastMode.WRAP)
             case e.Load():
                 return self._load(expr)
             case e.Read(_, local, index_dims):
                 return self.locals[local](index_dims)
             case e.Unary(_, fn, operand):
-                return self._unary(fn, operand.dtype, done[operand])
+                return arithmetic.unary(b, fn, operand.dtype, done[operand])
             case e.Binary(dtype, fn, left, right):
-                return self._binary(fn, dtype, *self._together(done[left], done[right]))
+                x, y = self._together(done[left], done[right])
+                return arithmetic.binary(b, fn, dtype, x, y)
             case e.Compare(_, fn, left, right):
-                return self._compare(fn, left.dtype, *self._together(done[left], done[right]))
+                x, y = self._together(done[left], done[right])
+                return arithmetic.compare(b, fn, left.dtype, x, y)
             case e.Select(_, condition, then, otherwise):
                 choice, yes, no = self._together(done[condition], done[then], done[otherwise])
                 return b.select(choice, yes, no)
             case e.Cast(dtype, operand, mode):
-                return semantics.convert(b, done[operand], operand.dtype, dtype, mode.value)
+                return arithmetic.convert(b, done[operand], operand.dtype, dtype, mode)
         raise TypeError(f"no code for {type(expr).__name__}")
-
-    def _unary(self, fn: str, dtype: DType, x: t.Value) -> t.Value:
-        b = self.b
-        if dtype.is_float:
-            match fn:
-                case "abs":
-                    return b.fabs(x)
-                case "neg":
-                    return b.fneg(x)
-                case "floor":
-                    return b.floor(x)
-                case "ceil":
-                    return b.ceil(x)
-                case "round":
-                    return b.rint(x)
-                case "sqrt":
-                    return b.sqrt(x)
-                case "reciprocal":
-                    return b.fdiv(1.0, x)
-                case "is_nan":
-                    return b.fcmp("uno", x, x)
-                case "sign":
-                    return semantics.sign(b, x)
-            if x.type.is_vector:
-                return math.emit(b, fn, x)
-            return b.extract(math.emit(b, fn, b.splat(x, LANES)), 0)
-        match fn:
-            case "not":
-                return b.not_(x)
-            case "abs" | "neg" | "sign":
-                return semantics.integer_unary(b, fn, x, dtype.kind is Kind.SIGNED)
-            case "floor" | "ceil" | "round":
-                return x
-        raise TypeError(f"{fn} of {dtype.text}")
-
-    def _binary(self, fn: str, dtype: DType, x: t.Value, y: t.Value) -> t.Value:
-        b = self.b
-        match fn:
-            case "and":
-                return b.and_(x, y)
-            case "or":
-                return b.or_(x, y)
-            case "xor":
-                return b.xor(x, y)
-        if dtype.is_float:
-            match fn:
-                case "add":
-                    return b.fadd(x, y)
-                case "sub":
-                    return b.fsub(x, y)
-                case "mul":
-                    return b.fmul(x, y)
-                case "div":
-                    return b.fdiv(x, y)
-                case "max":
-                    return semantics.maximum(b, x, y)
-                case "min":
-                    return semantics.minimum(b, x, y)
-                case "mod":
-                    return semantics.float_mod(b, x, y)
-                case "fmod":
-                    return semantics.float_fmod(b, x, y)
-                case "pow":
-                    if x.type.is_vector:
-                        return math.emit(b, "pow", x, y)
-                    return b.extract(math.emit(b, "pow", b.splat(x, LANES), b.splat(y, LANES)), 0)
-        signed = dtype.kind is Kind.SIGNED
-        match fn:
-            case "add":
-                return b.add(x, y)
-            case "sub":
-                return b.sub(x, y)
-            case "mul":
-                return b.mul(x, y)
-            case "div" | "mod" | "fmod" | "max" | "min" | "pow" | "shift_left" | "shift_right":
-                return semantics.integer_binary(b, fn, x, y, signed)
-        raise TypeError(f"{fn} of {dtype.text}")
-
-    def _compare(self, fn: str, dtype: DType, x: t.Value, y: t.Value) -> t.Value:
-        if dtype.is_float:
-            return self.b.fcmp("une" if fn == "ne" else f"o{fn}", x, y)
-        prefix = "" if fn in ("eq", "ne") else "s" if dtype.kind is Kind.SIGNED else "u"
-        return self.b.icmp(prefix + fn, x, y)
 
     # --- memory
 
@@ -312,7 +242,7 @@ class ExpressionEmitter:
         other = None if load.other is None else self._storage(load.other.dtype, self._done[load.other])
         extra = self._data_offset(param, data, scalar, lanes)
         value = self._read(base, place, extra, element, scalar, lanes, other)
-        return b.icmp("ne", value, b.const(value.type, 0)) if load.dtype is DType.BOOL else value
+        return b.icmp("ne", value, 0) if load.dtype is DType.BOOL else value
 
     def _storage(self, dtype: DType, value: t.Value) -> t.Value:
         """A register value as it is stored: bool as a byte."""
@@ -404,6 +334,14 @@ class ExpressionEmitter:
             offsets = b.add(offsets, self.spread(extra))
         return b.gather(base, offsets, element, mask, fallback)
 
+    def read_memory(self, base: t.Value, place: Dim, element: t.IRType) -> t.Value:
+        """An element, or lanes, of plain memory at offset `place`."""
+        return self._read(base, place, None, element, None, None, None)
+
+    def write_memory(self, base: t.Value, place: Dim, value: t.Value, dtype: DType) -> None:
+        """Store an element, or lanes, into plain memory at offset `place`."""
+        self._write(base, place, None, value, dtype, None, None)
+
     def _stride(self, place: Dim) -> Dim | None:
         """The stride of an offset along the vector axis; None where it is not affine."""
         if self.vector_axis is None or self.vector_axis not in free_symbols(place):
@@ -436,8 +374,11 @@ class ExpressionEmitter:
             self.emit(entry)
         scalar, lanes = self.conditions(mask)
         extra = self._data_offset(param, data, scalar, lanes)
-        place = access.offset(param, dims)
-        base, element = self.pointers[param_name], access.storage_type(dtype)
+        self._write(self.pointers[param_name], access.offset(param, dims), extra, value, dtype, scalar, lanes)
+
+    def _write(self, base: t.Value, place: Dim, extra: t.Value | None, value: t.Value, dtype: DType,
+               scalar: t.Value | None, lanes: t.Value | None) -> None:
+        b, element = self.b, access.storage_type(dtype)
         value = self._storage(dtype, value)
         if self.vector_axis is None:
             at = self.dim(place) if extra is None else b.add(self.dim(place), extra)
@@ -447,16 +388,15 @@ class ExpressionEmitter:
             b.store(value, pointer)
             return
         value = self.spread(value)
-        mask_lanes = self._lane_mask(scalar, lanes)
+        mask = self._lane_mask(scalar, lanes)
         if self._stride(place) == 1 and extra is None:
             pointer = b.offset(base, self.dim(place), element)
-            if mask_lanes is None:
+            if mask is None:
                 b.store(value, pointer)
             else:
-                b.masked_store(value, pointer, mask_lanes)
+                b.masked_store(value, pointer, mask)
             return
         offsets = self._lanes_of(place)
         if extra is not None:
             offsets = b.add(offsets, self.spread(extra))
-        b.scatter(value, base, offsets, mask_lanes)
-
+        b.scatter(value, base, offsets, mask)

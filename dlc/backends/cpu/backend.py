@@ -1,0 +1,37 @@
+"""Code generation for a whole program: kernels and driver in one module, one object file."""
+from __future__ import annotations
+
+import dataclasses
+
+from dlc.backends.cpu.compiled import CompiledKernel
+from dlc.backends.cpu.driver import emit_driver
+from dlc.backends.cpu.module import Module
+from dlc.backends.cpu.objects import compile_object
+from dlc.backends.cpu.packing import pack_constants
+from dlc.backends.cpu.templates.select import emit_kernel
+from dlc.lowering.program import Program
+from dlc.target import CpuTarget
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratedCode:
+    """A model's object file, the LLVM text it was made from, and what is known of its kernels.
+
+    `program` is the program as it is run: its constants are those that the kernels read, packed.
+    """
+
+    object: bytes
+    text: str
+    kernels: tuple[CompiledKernel, ...]
+    program: Program
+
+
+def generate(program: Program, target: CpuTarget) -> GeneratedCode:
+    """Generate the code of `program` for `target`."""
+    module = Module(target)
+    kernels = [emit_kernel(module, f"k{index}_{kernel.name}", kernel)
+               for index, kernel in enumerate(program.kernels)]
+    program = pack_constants(program, kernels)
+    emit_driver(module, program, kernels)
+    text = module.text()
+    return GeneratedCode(compile_object(text, target), text, tuple(kernels), program)

@@ -1,0 +1,1 @@
+"""Kernel templates of the CPU backend: algorithms for kernels of a certain form, one file each."""

@@ -1,0 +1,12 @@
+"""Choosing the template of a kernel."""
+from __future__ import annotations
+
+from dlc.backends.cpu.compiled import CompiledKernel
+from dlc.backends.cpu.module import Module
+from dlc.backends.cpu.templates import nest
+from dlc.lowering.kernel import Kernel
+
+
+def emit_kernel(module: Module, name: str, kernel: Kernel) -> CompiledKernel:
+    """Write the function of `kernel`, by the first template that takes it."""
+    return nest.emit(module, name, kernel)

@@ -1,0 +1,204 @@
+"""Grouping: which operators share a kernel, and why (not).
+
+The kernels of all nodes are fused step by step. A pointwise or movement kernel that is the only reader of a
+contraction, reduction or norm becomes its epilogue; one that is read by a kernel is computed inside that kernel's
+loads, where this repeats little work. Every decision is recorded.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from dlc.ir.graph import Graph, Node, Value
+from dlc.lowering import expr as e
+from dlc.lowering.draft import LoweredKernel, Names
+from dlc.lowering.fuse import (
+    Declined, append, expression_cost, inline, is_movement, reads_in_stages, realize, recomputes, single_store)
+from dlc.lowering.inspect import loads, stages
+from dlc.lowering.kernel import Contract, Recur, Routine
+from dlc.lowering.program import Decision
+from dlc.lowering.rules.registry import NotLowered, lower_node
+
+#: Operations that may be repeated for each read rather than storing the result once.
+CHEAP = 3
+#: Parameters and stages beyond which a kernel grows no further.
+MAX_PARAMS = 16
+MAX_EXPRESSION = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class HostNode:
+    """A node without a kernel, and why."""
+
+    node: Node
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewNode:
+    """A node whose result is its operand's memory under another shape."""
+
+    node: Node
+
+
+Item = LoweredKernel | HostNode | ViewNode
+
+
+@dataclasses.dataclass
+class Grouping:
+    """The items of a program in order, and the decisions that led to them."""
+
+    items: list[Item]
+    decisions: list[Decision]
+
+
+def group(graph: Graph, names: Names) -> Grouping:
+    """Lower every node of `graph` and fuse what pays."""
+    return _Grouper(graph, names).run()
+
+
+class _Grouper:
+    def __init__(self, graph: Graph, names: Names) -> None:
+        self.graph = graph
+        self.names = names
+        self.items: list[Item] = []
+        self.decisions: list[Decision] = []
+        self.outputs = set(graph.outputs)
+
+    def run(self) -> Grouping:
+        for node in self.graph.nodes:
+            self.items.append(self._lower(node))
+        changed = True
+        while changed:
+            changed = self._sweep()
+        return Grouping(self.items, self.decisions)
+
+    def _lower(self, node: Node) -> Item:
+        if _is_view(node):
+            return ViewNode(node)
+        try:
+            return lower_node(node, self.names)
+        except NotLowered as reason:
+            return HostNode(node, str(reason))
+
+    # --- who reads and writes what
+
+    def _readers(self) -> dict[Value, list[int]]:
+        readers: dict[Value, list[int]] = {}
+        for position, item in enumerate(self.items):
+            values: Sequence[Value] = (item.inputs if isinstance(item, LoweredKernel) else item.node.operands)
+            for value in values:
+                readers.setdefault(value, []).append(position)
+        return readers
+
+    def _sweep(self) -> bool:
+        """One pass over all kernels; whether anything was fused."""
+        readers = self._readers()
+        dropped: set[int] = set()
+        fused = False
+        for position, item in enumerate(self.items):
+            if position in dropped or not isinstance(item, LoweredKernel) or len(item.outputs) != 1:
+                continue
+            (value,) = item.outputs
+            users = readers.get(value, [])
+            if value in self.outputs or not users or any(user in dropped for user in users):
+                continue
+            if self._fuse(position, item, value, users):
+                dropped.add(position)
+                fused = True
+                readers = {v: [p for p in found if p not in dropped] for v, found in self._readers().items()}
+        self.items = [item for position, item in enumerate(self.items) if position not in dropped]
+        return fused
+
+    def _fuse(self, position: int, item: LoweredKernel, value: Value, users: list[int]) -> bool:
+        """Fuse the kernel at `position` into its readers; whether it disappeared."""
+        param = self.names.param(value)
+        store = single_store(item.kernel)
+        kernels = [self.items[user] for user in users]
+        if not all(isinstance(kernel, LoweredKernel) for kernel in kernels):
+            return False
+        readers = [kernel for kernel in kernels if isinstance(kernel, LoweredKernel)]
+        if store is None:
+            if len(readers) != 1:
+                self._decline(item, readers[0], "the result has several readers")
+                return False
+            return self._try(users[0], item, readers[0], append(item, readers[0], param))
+        new: list[LoweredKernel] = []
+        for reader in readers:
+            result = self._inlined(item, reader, param, store.value, len(readers))
+            if isinstance(result, Declined):
+                self._decline(item, reader, result.reason)
+                return False
+            new.append(result)
+        for user, reader, result in zip(users, readers, new, strict=True):
+            self.items[user] = result
+            self._record(item, reader, True, "computed where it is read")
+        return True
+
+    def _try(self, user: int, item: LoweredKernel, reader: LoweredKernel,
+             result: LoweredKernel | Declined) -> bool:
+        if isinstance(result, Declined):
+            self._decline(item, reader, result.reason)
+            return False
+        if len(result.kernel.params) > MAX_PARAMS:
+            self._decline(item, reader, "the kernel would have too many parameters")
+            return False
+        self.items[user] = result
+        self._record(item, reader, True, "applied to the result while it is in registers")
+        return True
+
+    def _inlined(self, item: LoweredKernel, reader: LoweredKernel, param: str, value: e.Expr,
+                 count: int) -> LoweredKernel | Declined:
+        """The reader with the producer inside, if that repeats little work."""
+        if any(isinstance(stage, Routine) for stage in stages(reader.kernel.body)):
+            return Declined("the reader is a routine that wants its operands in memory")
+        cost = expression_cost(value)
+        contract = any(isinstance(stage, Contract | Recur) for stage in stages(reader.kernel.body))
+        if contract and not is_movement(value):
+            return Declined("a contraction reads its operands many times")
+        if count > 1 and cost > CHEAP:
+            return Declined("several readers would each repeat the computation")
+        if cost > CHEAP and recomputes(reader.kernel, param):
+            return Declined("the reader would repeat the computation")
+        if contract and _disturbs_rows(value):
+            return Declined("the reader would lose its contiguous rows")
+        several = reads_in_stages(reader.kernel, param) > 1 and cost > CHEAP
+        if several:
+            indices = {load.index for load in loads(reader.kernel.body) if load.param == param}
+            if len(indices) != 1 or any(load.mask for load in loads(reader.kernel.body) if load.param == param):
+                return Declined("several stages read it at different places")
+            reader = realize(reader, param, self.names.local())
+        result = inline(item, reader, param)
+        if isinstance(result, Declined):
+            return result
+        if len(result.kernel.params) > MAX_PARAMS:
+            return Declined("the kernel would have too many parameters")
+        return result
+
+    def _decline(self, producer: LoweredKernel, consumer: LoweredKernel, reason: str) -> None:
+        self._record(producer, consumer, False, reason)
+
+    def _record(self, producer: LoweredKernel, consumer: LoweredKernel, fused: bool, reason: str) -> None:
+        decision = Decision(", ".join(producer.kernel.origins), ", ".join(consumer.kernel.origins), fused, reason)
+        if decision not in self.decisions[-64:]:
+            self.decisions.append(decision)
+
+
+def _is_view(node: Node) -> bool:
+    """Whether the node only gives row-major memory another shape."""
+    from dlc.ir.ops.movement import Reshape
+    if not isinstance(node.op, Reshape):
+        return False
+    return all(value.tensor.layout is None for value in (*node.operands, *node.outputs))
+
+
+def _disturbs_rows(value: e.Expr) -> bool:
+    """Whether reading through this movement expression needs divisions."""
+    from dlc.ir.dims import FloorDiv, Mod, terms_of
+    assert isinstance(value, e.Load)
+    for entry in value.index:
+        if isinstance(entry, e.Expr) or isinstance(entry, int):
+            continue
+        if any(isinstance(monomial, FloorDiv | Mod) for monomial, _ in terms_of(entry)[0]):
+            return True
+    return False
