@@ -72,7 +72,7 @@ def verify(
     missing = sorted(set(expected) - set(actual))
     if missing:
         raise InputError(f"the compiled model has no output '{printable(missing[0])}'", code="input/name")
-    work = Work.QUANTIZED_MODEL if _is_quantized(proto) else Work.MODEL
+    work = work_of(proto)
     own = None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0, 0.0, absolute=True)
     results = [
         result
@@ -209,5 +209,7 @@ def _compiled(
     return run
 
 
-def _is_quantized(proto: onnx.ModelProto) -> bool:
-    return any(node.op_type in _QUANTIZED for node in proto.graph.node)
+def work_of(proto: onnx.ModelProto | None) -> Work:
+    """The row of the table of tolerances for a whole model; without its ONNX form, that of a plain model."""
+    quantized = proto is not None and any(node.op_type in _QUANTIZED for node in proto.graph.node)
+    return Work.QUANTIZED_MODEL if quantized else Work.MODEL
