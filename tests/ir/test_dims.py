@@ -342,6 +342,7 @@ def test_known_order() -> None:
 
 
 def test_divides() -> None:
+    assert divides(11, 11 * (n - (n + 2) // 4)) and divides(4, 4 * (n - n // 4))
     assert (
         divides(4, 8 * n + 4 * m * n + 12) and not divides(4, 8 * n + 2) and divides(3, 9) and divides(1, z)
     )

@@ -6,7 +6,8 @@ For a positive m, with x any expression:
     (x // m) % k * m + x % m            = x % (m * k)
     x - x // m * m                      = x % m
 
-Each is applied as often as the coefficients of its terms allow, under a common factor as well.
+Each is applied as often as the coefficients of its terms allow, under a common factor as well, but only where
+that uses a term up: a rest of it would hide that a sum is a multiple of some number.
 """
 
 from __future__ import annotations
@@ -113,29 +114,31 @@ def _subtract(
         remaining.remove(factor)
     others = tuple(remaining)
     coefficient = coefficients[monomial]
-    times = _common_times(coefficient, size[0], coefficient, size[0])
+    times, left = divmod(coefficient, size[0])
+    if left:
+        return None
     for part, count in terms:
         available = coefficients.get(_product(others, *factors_of(part)), 0)
-        times = _common_times(times, 1, -available, count) if times else 0
-    if not times:
-        return None
+        if _common_times(times, 1, -available, count) != times:
+            return None
     coefficients[monomial] -= times * size[0]
     added = _accumulate(coefficients, dividend, others, times)
     return added + _accumulate(coefficients, mod(dividend, divisor), others, -times)
 
 
 def _common_times(first: int, first_size: int, second: int, second_size: int) -> int:
-    """The largest common number of times that both fit: first_size into first, second_size into second.
+    """How often first_size fits into first and second_size into second, if that uses one of them up, else 0.
 
     Negative when both are; 0 if the signs differ. `first_size` is positive, `second_size` not zero.
     """
     if second_size < 0:
         second, second_size = -second, -second_size
-    if first > 0 and second > 0:
-        return min(first // first_size, second // second_size)
-    if first < 0 and second < 0:
-        return -min(-first // first_size, -second // second_size)
-    return 0
+    if first == 0 or second == 0 or (first > 0) != (second > 0):
+        return 0
+    times = min(abs(first) // first_size, abs(second) // second_size)
+    if times * first_size != abs(first) and times * second_size != abs(second):
+        return 0
+    return times if first > 0 else -times
 
 
 def _is_monomial(dim: Dim) -> TypeGuard[DimExpr]:
