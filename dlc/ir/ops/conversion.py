@@ -46,6 +46,8 @@ def convert(array: Array, to: DType, saturate: bool = True, round_mode: str = "u
         if to is DType.BOOL:
             return np.asarray(array.astype(np.float64 if source.is_float else np.int64) != 0)
         if to.is_integer:
+            if source.bits < 8:  # ml_dtypes has no casts between its own integers
+                array = array.astype(np.int8)
             return _float_to_integer(array, to) if source.is_float else np.asarray(array.astype(to.numpy))
         if to is DType.F8E8M0:
             return _to_exponent(array.astype(np.float64), saturate, round_mode)

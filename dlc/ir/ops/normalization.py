@@ -82,8 +82,6 @@ class Softmax(_AlongAxis):
 
     def normalize(self, inputs: Sequence[Array | None]) -> Array:
         x = given(inputs[0])
-        if x.ndim == 0:
-            return np.asarray(np.exp(x - x))
         power = np.exp(_shifted(x, self.axis))
         return np.asarray(power / np.sum(power, axis=self.axis, keepdims=True))
 
@@ -94,8 +92,6 @@ class LogSoftmax(_AlongAxis):
 
     def normalize(self, inputs: Sequence[Array | None]) -> Array:
         x = given(inputs[0])
-        if x.ndim == 0:
-            return np.asarray(x - x)
         shifted = _shifted(x, self.axis)
         return np.asarray(shifted - np.log(np.sum(np.exp(shifted), axis=self.axis, keepdims=True)))
 
@@ -112,8 +108,7 @@ class LpNorm(_AlongAxis):
 
     def normalize(self, inputs: Sequence[Array | None]) -> Array:
         x = given(inputs[0])
-        axis = self.axis if x.ndim else None
-        power = np.sum(np.abs(x) if self.p == 1 else np.square(x), axis=axis, keepdims=True)
+        power = np.sum(np.abs(x) if self.p == 1 else np.square(x), axis=self.axis, keepdims=True)
         norm = power if self.p == 1 else np.sqrt(power)
         return np.where(norm == 0, 0.0, x / norm)
 

@@ -163,7 +163,8 @@ class Compare(Pointwise):
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
         left, right = given(inputs[0]), given(inputs[1])
-        return (np.asarray(_COMPARISONS[self.fn](left, right)).astype(np.bool_),)
+        with np.errstate(invalid="ignore"):
+            return (np.asarray(_COMPARISONS[self.fn](left, right)).astype(np.bool_),)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -158,14 +158,12 @@ class ArgReduce(Reduction):
         (x,), _ = take(inputs, 1)
         require_dtype(x, NUMBERS, "the operand")
         axis = normalize_axis(self.axis, x.rank)
-        if x.rank and x.shape[axis] == 0:
+        if x.shape[axis] == 0:
             raise InferenceError(f"axis {axis} has no elements to choose from")
-        return (TensorType(DType.I64, reduced_shape(x.shape, (axis,), self.keepdims) if x.rank else ()),)
+        return (TensorType(DType.I64, reduced_shape(x.shape, (axis,), self.keepdims)),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
         x = given(inputs[0])
-        if x.ndim == 0:
-            return (np.zeros((), dtype=np.int64),)
         x = x.astype(compute_dtype(x.dtype), copy=False)
         extent = x.shape[self.axis]
         if extent == 0:
@@ -206,7 +204,7 @@ class Cumulative(Reduction):
         accumulator = np.dtype(np.float64) if dtype.is_float else x.dtype
         run: Callable[..., Array] = np.cumsum if self.fn == "sum" else np.cumprod
         with np.errstate(all="ignore"):
-            wide = np.moveaxis(x.astype(accumulator, copy=False).reshape(x.shape or (1,)), self.axis, 0)
+            wide = np.moveaxis(x.astype(accumulator, copy=False), self.axis, 0)
             if self.reverse:
                 wide = wide[::-1]
             result = run(wide, axis=0, dtype=accumulator)
@@ -215,7 +213,7 @@ class Cumulative(Reduction):
                 result = np.concatenate([first, result[:-1]])
             if self.reverse:
                 result = result[::-1]
-            return (convert(np.moveaxis(result, 0, self.axis).reshape(x.shape), dtype),)
+            return (convert(np.moveaxis(result, 0, self.axis), dtype),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,8 +234,6 @@ class TopK(Reduction):
         (x,), _ = take(inputs, 1)
         require_dtype(x, NUMBERS, "the operand")
         axis = normalize_axis(self.axis, x.rank)
-        if x.rank == 0:
-            raise InferenceError("a scalar has no axis to choose along")
         extent = x.shape[axis]
         if isinstance(self.k, int) and (self.k < 0 or (isinstance(extent, int) and self.k > extent)):
             raise InferenceError(f"k = {self.k} elements cannot be chosen out of {extent}")

@@ -66,8 +66,7 @@ def _arg_reduce(ctx: NodeContext, fn: str) -> Value:
     x = ctx.required(0)
     only_since(ctx, 12, "select_last_index")
     axis = axis_attribute(ctx, x, 0)
-    if x.tensor.rank:
-        require(ctx, Relation.LE, 1, x.tensor.shape[axis], f"axis {axis} has no elements to choose from")
+    require(ctx, Relation.LE, 1, x.tensor.shape[axis], f"axis {axis} has no elements to choose from")
     keepdims, last = bool(ctx.int("keepdims", 1)), bool(ctx.int("select_last_index", 0))
     return ctx.add(ArgReduce(fn, axis, keepdims, last), x)
 
@@ -111,8 +110,6 @@ def _top_k(ctx: NodeContext, k: Dim) -> tuple[Value, ...]:
     x = ctx.required(0)
     only_since(ctx, 11, "largest", "sorted")
     axis = axis_attribute(ctx, x, -1)
-    if x.tensor.rank == 0:
-        ctx.fail("a scalar has no axis to choose along")
     extent = x.tensor.shape[axis]
     message = f"k = {to_text(k)} elements cannot be chosen out of {to_text(extent)}"
     require(ctx, Relation.LE, 0, k, message)
