@@ -94,7 +94,6 @@ def run_onnxruntime(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[
 def run_evaluator(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
     """Outputs of the graph evaluator for the imported model."""
     from dlc.frontend.onnx.importer import import_model
-
     from dlc.ir.evaluate import evaluate
 
     graph = import_model(model).graph
@@ -160,12 +159,28 @@ def backend_node_cases(op_types: Collection[str], domain: str = "") -> list[Any]
     return [case for case in _all_backend_cases() if wanted(case)]
 
 
-def check_backend_case(case: Any) -> None:
-    """Compare the evaluator with the outputs stored in a case of `backend_node_cases`."""
+def check_backend_case(case: Any, constants: Collection[int] = ()) -> None:
+    """Compare the evaluator with the outputs stored in a case of `backend_node_cases`.
+
+    The operands numbered in `constants` become initializers, for what has to be known at compile time.
+    """
+    fixed = {name for index, name in enumerate(case.model.graph.node[0].input) if index in constants}
     for inputs, outputs in case.data_sets:
         feeds = {value.name: np.asarray(array) for value, array in zip(case.model.graph.input, inputs)}
-        actual = run_evaluator(case.model, feeds)
+        model = with_constants(case.model, {name: array for name, array in feeds.items() if name in fixed})
+        actual = run_evaluator(model, {name: array for name, array in feeds.items() if name not in fixed})
         assert_agrees(actual, outputs, (case.rtol, case.atol))
+
+
+def with_constants(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:
+    """A copy of `model` whose inputs named in `values` are initializers instead."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    kept = [value for value in copy.graph.input if value.name not in values]
+    del copy.graph.input[:]
+    copy.graph.input.extend(kept)
+    copy.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in values.items())
+    return copy
 
 
 def ids(cases: Sequence[Any]) -> Iterator[str]:

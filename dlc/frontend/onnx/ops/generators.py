@@ -68,7 +68,10 @@ def range_(ctx: NodeContext) -> Value:
     """start + i * delta for i below max(ceil((limit - start) / delta), 0).
 
     The quotient is taken in float64, and exactly where the operands are integers and delta is constant.
+    Opset 27 brought the narrow floats, computed in float32.
     """
+    if ctx.int("stash_type", 1) != 1:
+        ctx.unsupported(f"stash_type {ctx.int('stash_type')} asks for another type than float32")
     start, _, delta = (reshape(ctx, ctx.required(index), (), "bound") for index in range(3))
     extent, content = _range_extent(ctx)
     result = ctx.add(Range(extent), start, delta)

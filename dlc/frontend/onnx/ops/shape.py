@@ -12,9 +12,11 @@ from dlc.frontend.onnx.geometry import (
     static_ints,
 )
 from dlc.frontend.onnx.registry import importer
-from dlc.ir.dims import Dim, Relation, exact_quotient, floordiv, product, to_text
+from dlc.ir.dims import Dim, Relation, exact_quotient, floordiv, is_nonnegative, maximum, product, to_text
 from dlc.ir.graph import Value
 from dlc.ir.ops.movement import DimTensor
+from dlc.ir.ops.pointwise import Binary, Compare, Where
+from dlc.ir.ops.reduction import Reduce
 
 
 @importer("Reshape", since=5)
@@ -26,7 +28,7 @@ def reshape_(ctx: NodeContext) -> Value:
     only_since(ctx, 14, "allowzero")
     x = ctx.required(0)
     allow_zero = bool(ctx.int("allowzero", 0))
-    entries = ctx.dims(1)
+    entries = _entries(ctx, allow_zero)
     if any(isinstance(entry, int) and entry < -1 for entry in entries) or entries.count(-1) > 1:
         ctx.fail(f"shape {_text(entries)} has more than one -1 or another negative entry")
     if allow_zero and -1 in entries and 0 in entries:
@@ -42,6 +44,29 @@ def reshape_(ctx: NodeContext) -> Value:
         require(ctx, Relation.EQ, elements, product(shape),
                 f"{x.type} cannot be reshaped to {_text(shape)}: the number of elements differs")
     return reshape(ctx, x, shape)
+
+
+def _entries(ctx: NodeContext, allow_zero: bool) -> tuple[Dim, ...]:
+    """The entries of the shape, whose signs are known except for symbols that can only be extents.
+
+    Where run-time data might be -1 or 0, the shape is resolved by operators of the graph, and its entries are
+    the symbols of their result.
+    """
+    entries = ctx.dims(1)
+    if all(isinstance(entry, int) or is_nonnegative(entry) for entry in entries):
+        return entries
+    dims, x = ctx.required(1), ctx.required(0).tensor
+    dtype = dims.tensor.dtype
+    zero, one = ctx.const(0, dtype), ctx.const(1, dtype)
+    if not allow_zero:
+        copied = ctx.add(DimTensor((*x.shape, *[0] * len(entries))[:len(entries)], (len(entries),)))
+        dims = ctx.add(Where(), ctx.add(Compare("eq"), dims, zero), copied, dims)
+    is_hole = ctx.add(Compare("lt"), dims, zero)
+    others = ctx.add(Reduce("prod", (0,), True), ctx.add(Where(), is_hole, one, dims))
+    elements = ctx.add(DimTensor((x.elements,), ()))
+    hole = ctx.add(Binary("div"), elements, ctx.add(Binary("max"), others, one))
+    resolved = ctx.importer.dims(ctx.add(Where(), is_hole, hole, dims), ctx)
+    return tuple(maximum(entry, 0) for entry in resolved.reshape(-1))
 
 
 def _copied(ctx: NodeContext, axis: int) -> Dim:
