@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ctypes import CFUNCTYPE, byref, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import partial
@@ -26,16 +26,15 @@ _CONTEXT_FUNCTION = CFUNCTYPE(None, c_void_p)
 
 @dataclass(frozen=True)
 class Runtime:
-    """`symbols`: address of each exported function, to link models with. `pool`: the process's thread
-    pool."""
+    """`symbols`: address of each exported function, to link models with. `pool`: the process's thread pool.
+
+    `call` is ``dlc_call``: runs the driver of the CallBlock at an address, without the GIL, and returns a
+    Status value.
+    """
 
     symbols: Mapping[str, int]
     pool: Pool
-
-    def call(self, block: int) -> int:
-        """``dlc_call`` on the CallBlock at address `block`: runs the driver, returns a Status value."""
-        status: int = CALL_FUNCTION(self.symbols["dlc_call"])(block)
-        return status
+    call: Callable[[int], int]
 
     def release_scratch(self, context: Context) -> None:
         """Free the scratch block of a context that no call uses."""
@@ -88,7 +87,7 @@ def runtime(cache: Cache | None = None) -> Runtime:
             )
             library.keep()
             symbols = MappingProxyType({name: library.address(name) for name in EXPORTS})
-            _runtime = Runtime(symbols, Pool(symbols))
+            _runtime = Runtime(symbols, Pool(symbols), CALL_FUNCTION(symbols["dlc_call"]))
         return _runtime
 
 

@@ -1,0 +1,431 @@
+"""The call path of native models: symbol values to shapes, a pool of contexts, one native call an inference.
+
+A :class:`NativeModel` works on addresses. Checking arrays against the model's inputs and allocating outputs
+is the business of the layer above, which gets the shapes from :meth:`NativeModel.bind`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from ctypes import addressof, c_int64, c_void_p, cast
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from dlc.errors import (
+    CancelledError,
+    Error,
+    IndexFault,
+    InputError,
+    InternalError,
+    ResourceError,
+    ShapeError,
+    printable,
+)
+from dlc.runtime.abi import (
+    HOST_FUNCTION,
+    NO_FAULT,
+    SHAPES_FUNCTION,
+    CallBlock,
+    Context,
+    LaunchRecord,
+    Status,
+    decode_fault,
+)
+from dlc.runtime.arena import Block
+from dlc.runtime.library import runtime
+from dlc.runtime.loader import JitLibrary
+from dlc.runtime.threads import default_threads
+
+#: Shapes that are kept for symbol values seen before.
+_BINDINGS = 256
+
+_PROFILED_LAUNCHES = 1 << 16
+
+#: Arenas of several contexts start in different cache sets: at odd multiples of this many bytes.
+_STAGGER = 17 * 64
+
+#: host(step, buffers, symbols): runs a host step; the arguments are the step's number in the program and the
+#: addresses of its array of pointers and of the array of symbol values. An exception ends the call.
+HostFunction = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where something happens, for messages: what it is, and the ONNX name of the node that it comes from."""
+
+    text: str
+    node: str | None = None
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What the runtime knows of a generated driver.
+
+    `symbols`: names of the symbols that :meth:`NativeModel.bind` takes values of; `run_symbols`: how many
+    further values the driver stores behind them during a run. `inputs` counts pointers; `output_ranks` has
+    one entry an output. `guards` are what dlc_shapes and the driver check, in their numbering, each with the
+    text of the error that its failure is. `kernels` are numbered as dlc_report_fault numbers them.
+    """
+
+    symbols: tuple[str, ...]
+    inputs: int
+    output_ranks: tuple[int, ...]
+    run_symbols: int = 0
+    guards: tuple[Site, ...] = ()
+    kernels: tuple[Site, ...] = ()
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What follows from the values of the symbols: bytes of the arena and the shapes of the outputs."""
+
+    symbols: tuple[int, ...]
+    arena_bytes: int
+    output_shapes: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch of a profiled call: address of the kernel's function, chunks, nanoseconds from start to
+    end."""
+
+    kernel: int
+    chunks: int
+    start: int
+    end: int
+
+
+class CancelToken:
+    """Stops the calls that it was given to, from any thread, before their next kernel. It stays set."""
+
+    def __init__(self) -> None:
+        self._word = c_int64(0)
+        self.address = addressof(self._word)
+
+    def cancel(self) -> None:
+        """Stop the calls that use this token, now and later."""
+        self._word.value = 1
+
+
+class NativeModel:
+    """A compiled model, loaded and ready to run. Any number of Python threads may use it at once.
+
+    `code` are the objects, which define dlc_shapes and dlc_run (see dlc.h); `constants` are buffers in the
+    driver's order, aligned to 64 bytes, kept as long as the model. `threads` bounds the threads of one call
+    (None: default_threads). Up to `contexts` calls run at the same time, each with an arena of its own of at
+    most `arena_limit` bytes; further callers wait. `host` runs host steps. With `poison`, the arena is
+    filled with NaNs before each run.
+
+    Raises PackageError if the code cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        code: Iterable[bytes],
+        interface: Interface,
+        constants: Sequence[memoryview],
+        *,
+        threads: int | None = None,
+        contexts: int = 8,
+        arena_limit: int | None = None,
+        host: HostFunction | None = None,
+        poison: bool = False,
+    ) -> None:
+        if contexts < 1:
+            raise InputError("a model needs at least one context", code="input/option")
+        self.interface = interface
+        self.threads = default_threads() if threads is None else threads
+        self.arena_limit = arena_limit
+        self.host = host
+        self.poison = poison
+        self.runtime = runtime()
+        self.library = JitLibrary(code, self.runtime.symbols, exports=("dlc_shapes", "dlc_run"))
+        self._call = self.runtime.call
+        self._shapes = SHAPES_FUNCTION(self.library.address("dlc_shapes"))
+        self._constants = [np.frombuffer(constant, np.uint8) for constant in constants]
+        self.constant_table = (c_void_p * max(1, len(constants)))(
+            *(array.ctypes.data for array in self._constants)
+        )
+        self._bindings: OrderedDict[tuple[int, ...], Binding] = OrderedDict()
+        self._most_contexts = contexts
+        self._idle: deque[_Slot] = deque()
+        self._numbers = count()
+        self._reset_waiting()
+        _models.add(self)
+
+    def bind(self, symbols: tuple[int, ...]) -> Binding:
+        """The arena's size and the outputs' shapes for these values of the interface's symbols; recent
+        results are kept. ShapeError, with the guard's text, if the model does not take them."""
+        bindings = self._bindings
+        try:
+            found = bindings[symbols]
+            bindings.move_to_end(symbols)
+            return found
+        except KeyError:  # never seen, or dropped by another thread meanwhile
+            binding = self._evaluate(symbols)
+        with self._condition:
+            bindings[symbols] = binding
+            while len(bindings) > _BINDINGS:
+                bindings.popitem(last=False)
+        return binding
+
+    def run(
+        self,
+        binding: Binding,
+        inputs: Sequence[int | None],
+        outputs: Sequence[int | None],
+        cancel: CancelToken | None = None,
+    ) -> None:
+        """Run the model once. `inputs` and `outputs` are the addresses of contiguous arrays with the shapes
+        of `binding`, in the interface's order (None where an optional one is absent); outputs are complete
+        when this returns.
+
+        Raises IndexFault for an index out of range in the data, ShapeError for a guard that fails during the
+        run, CancelledError, ResourceError, LimitError, and what the host function raises.
+        """
+        try:
+            slot = self._idle.pop()
+        except IndexError:
+            slot = self._wait_for_slot()
+        try:
+            if slot.binding is not binding or self.poison:
+                slot.load(binding, self.poison)
+            slot.inputs[:] = inputs
+            slot.outputs[:] = outputs
+            if cancel is not None:
+                slot.context.cancel = cancel.address
+            status = self._call(slot.address)
+            if status:
+                raise self._error(status, slot)
+        finally:
+            if cancel is not None:
+                slot.context.cancel = None
+            self._release(slot)
+
+    def prepare(
+        self, binding: Binding, inputs: Sequence[int | None], outputs: Sequence[int | None]
+    ) -> PreparedCall:
+        """A call of :meth:`run` with these arguments, ready to be repeated at the least cost. The arrays
+        must live as long as it does."""
+        return PreparedCall(self, _Slot(self, next(self._numbers)), binding, inputs, outputs)
+
+    def profile(
+        self, binding: Binding, inputs: Sequence[int | None], outputs: Sequence[int | None]
+    ) -> list[Launch]:
+        """Run once, and report the launches in order (the first 65,536 of them)."""
+        slot = _Slot(self, next(self._numbers))
+        records = (LaunchRecord * _PROFILED_LAUNCHES)()
+        slot.context.profile, slot.context.profile_capacity = addressof(records), len(records)
+        PreparedCall(self, slot, binding, inputs, outputs)()
+        seen = min(slot.context.profile_count, len(records))
+        return [Launch(r.kernel, r.chunks, r.start, r.end) for r in records[:seen]]
+
+    def close(self) -> None:
+        """Unload the code. No call may be running, and none may follow."""
+        self._idle.clear()
+        self._most_contexts = 0
+        self.library.close()
+
+    def _evaluate(self, symbols: tuple[int, ...]) -> Binding:
+        names, ranks = self.interface.symbols, self.interface.output_ranks
+        if len(symbols) != len(names):
+            raise InputError(f"{len(names)} symbols need values, not {len(symbols)}")
+        if not all(0 <= value < 1 << 48 for value in symbols):
+            raise ShapeError(f"an extent is out of range: {self._describe(symbols)}")
+        out = (c_int64 * (1 + sum(ranks)))()
+        failed = self._shapes((c_int64 * max(1, len(symbols)))(*symbols), out)
+        if failed:
+            raise self._guard_error(failed - 1, symbols)
+        arena_bytes, *extents = out
+        if arena_bytes < 0 or any(extent < 0 for extent in extents):
+            raise ShapeError(f"a size overflows or is negative: {self._describe(symbols)}")
+        shapes = []
+        start = 0
+        for rank in ranks:
+            shapes.append(tuple(extents[start : start + rank]))
+            start += rank
+        return Binding(symbols, arena_bytes, tuple(shapes))
+
+    def _wait_for_slot(self) -> _Slot:
+        """Another context, or, if there are enough of them, the first that another thread gives back."""
+        with self._condition:
+            self._waiting += 1
+            try:
+                while True:
+                    # Looked at after `_waiting` has risen: a thread that gives one back now will notify.
+                    if self._idle:
+                        return self._idle.pop()
+                    if self._made < self._most_contexts:
+                        self._made += 1
+                        break
+                    if not self._most_contexts:
+                        raise InputError("the model is closed")
+                    self._condition.wait()
+            finally:
+                self._waiting -= 1
+        try:
+            return _Slot(self, next(self._numbers))
+        except BaseException:
+            with self._condition:
+                self._made -= 1
+                self._condition.notify()
+            raise
+
+    def _release(self, slot: _Slot) -> None:
+        self._idle.append(slot)
+        if self._waiting:
+            with self._condition:
+                self._condition.notify()
+
+    def _reset_waiting(self) -> None:
+        """State of the pool of contexts; again in a forked child, where the threads that had the others are
+        gone."""
+        self._condition = threading.Condition()
+        self._waiting = 0
+        self._made = len(self._idle)
+
+    def _error(self, status: int, slot: _Slot) -> BaseException:
+        """The error that a status of dlc_call stands for."""
+        if status >= Status.GUARD:
+            return self._guard_error(status - Status.GUARD, slot.symbols[: len(self.interface.symbols)])
+        match status:
+            case Status.CANCELLED:
+                return CancelledError("the call was cancelled")
+            case Status.NO_MEMORY:
+                return ResourceError("no memory for the threads' scratch blocks", hint="use fewer threads")
+            case Status.FAULT:
+                kernel, chunk = decode_fault(slot.context.fault)
+                site = self._site(self.interface.kernels, kernel)
+                message = f"an index in the data is out of range in {printable(site.text)} (chunk {chunk})"
+                return IndexFault(message, node=site.node)
+            case Status.HOST_ERROR if slot.host_errors:
+                return slot.host_errors.pop()
+        return InternalError(f"the compiled model ended with status {status}")
+
+    def _guard_error(self, index: int, symbols: Sequence[int]) -> Error:
+        site = self._site(self.interface.guards, index)
+        return ShapeError(f"{printable(site.text)} does not hold: {self._describe(symbols)}", node=site.node)
+
+    def _describe(self, symbols: Sequence[int]) -> str:
+        pairs = zip(self.interface.symbols, symbols)
+        return ", ".join(f"{printable(name)} = {value}" for name, value in pairs) or "there are no symbols"
+
+    @staticmethod
+    def _site(sites: tuple[Site, ...], index: int) -> Site:
+        return sites[index] if index < len(sites) else Site(f"number {index}")
+
+
+class PreparedCall:
+    """One call, bound once: no checks, no allocation. Not for two threads at the same time."""
+
+    def __init__(
+        self,
+        model: NativeModel,
+        slot: _Slot,
+        binding: Binding,
+        inputs: Sequence[int | None],
+        outputs: Sequence[int | None],
+    ) -> None:
+        self._model = model
+        self._slot = slot
+        self._binding = binding
+        slot.load(binding, model.poison)
+        slot.inputs[:] = inputs
+        slot.outputs[:] = outputs
+        self._call = model.runtime.call
+        self._address = slot.address
+
+    def __call__(self) -> None:
+        """Run the model on the arrays given before. Raises what NativeModel.run does."""
+        if self._model.poison:
+            self._slot.load(self._binding, poison=True)
+        status = self._call(self._address)
+        if status:
+            raise self._model._error(status, self._slot)
+
+
+class _Slot:
+    """What one call at a time needs: a context, argument tables, an arena. Kept and used again.
+
+    It refers to nothing that refers back to it, so that memory is free as soon as the model is.
+    """
+
+    def __init__(self, model: NativeModel, number: int) -> None:
+        interface = model.interface
+        self._arena_limit = model.arena_limit
+        self._stagger = number % 4 * _STAGGER
+        self._arena: Block | None = None
+        self.binding: Binding | None = None
+        self.host_errors: list[BaseException] = []
+        # The type stubs of ctypes allow assigning a list to a slice, but no other sequence.
+        self.inputs: Any = (c_void_p * interface.inputs)()
+        self.outputs: Any = (c_void_p * len(interface.output_ranks))()
+        self.symbols: Any = (c_int64 * max(1, len(interface.symbols) + interface.run_symbols))()
+        self.context = Context(pool=model.runtime.pool.address, threads=model.threads, fault=NO_FAULT)
+        if model.host is not None:
+            self._host = _host_callback(model.host, self.host_errors)
+            self.context.host = cast(self._host, c_void_p).value
+        self._block = CallBlock(
+            driver=model.library.address("dlc_run"),
+            context=addressof(self.context),
+            symbols=addressof(self.symbols),
+            inputs=addressof(self.inputs),
+            outputs=addressof(self.outputs),
+            constants=addressof(model.constant_table),
+        )
+        self.address = addressof(self._block)
+        weakref.finalize(self, model.runtime.release_scratch, self.context).atexit = False
+
+    def load(self, binding: Binding, poison: bool) -> None:
+        """Take over the symbols of `binding`, with an arena that is large enough."""
+        if self._arena is None or self._arena.size < binding.arena_bytes:
+            # The old arena goes first, so that both need not fit.
+            self.binding = None
+            if self._arena is not None:
+                self._arena.close()
+                self._arena = None
+            self._arena = Block(
+                binding.arena_bytes,
+                limit=self._arena_limit,
+                stagger=self._stagger,
+                what="the model's activations",
+            )
+            self._block.arena = self._arena.address
+        if poison:
+            self._arena.poison()
+        self.symbols[: len(binding.symbols)] = binding.symbols
+        self.binding = binding
+
+
+def _host_callback(host: HostFunction, errors: list[BaseException]) -> Any:
+    """`host` as native code calls it. An exception must not pass through that code, so it goes to
+    `errors`."""
+
+    def run(data: int | None, step: int, buffers: int | None, symbols: int | None) -> int:
+        try:
+            host(step, buffers or 0, symbols or 0)
+        except BaseException as error:
+            errors.append(error)
+            return 1
+        return 0
+
+    return HOST_FUNCTION(run)
+
+
+#: The models alive, whose contexts a forked child must count anew.
+_models: weakref.WeakSet[NativeModel] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for model in list(_models):
+        model._reset_waiting()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
