@@ -55,6 +55,9 @@ def _entries(ctx: NodeContext, allow_zero: bool) -> tuple[Dim, ...]:
     entries = ctx.dims(1)
     if all(isinstance(entry, int) or is_nonnegative(entry) for entry in entries):
         return entries
+    extents = {dim for value in ctx.importer.graph.values() for dim in value.tensor.shape}
+    if all(isinstance(entry, int) or _is_extent(entry, extents) for entry in entries):
+        return entries
     dims, x = ctx.required(1), ctx.required(0).tensor
     dtype = dims.tensor.dtype
     zero, one = ctx.const(0, dtype), ctx.const(1, dtype)
@@ -67,6 +70,14 @@ def _entries(ctx: NodeContext, allow_zero: bool) -> tuple[Dim, ...]:
     hole = ctx.add(Binary("div"), elements, ctx.add(Binary("max"), others, one))
     resolved = ctx.importer.dims(ctx.add(Where(), is_hole, hole, dims), ctx)
     return tuple(maximum(entry, 0) for entry in resolved.reshape(-1))
+
+
+def _is_extent(entry: Dim, extents: set[Dim]) -> bool:
+    """Whether an entry is an extent of some tensor, or a multiple of one, so that it cannot be negative."""
+    if is_nonnegative(entry) or entry in extents:
+        return True
+    return any(not isinstance(extent, int) and (rest := exact_quotient(entry, extent)) is not None
+               and is_nonnegative(rest) for extent in extents)
 
 
 def _copied(ctx: NodeContext, axis: int) -> Dim:
