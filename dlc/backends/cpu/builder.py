@@ -17,15 +17,15 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dlc.backends.cpu import types as t
+from dlc.backends.cpu.llvm.dots import DotOps
 from dlc.backends.cpu.llvm.emitter import Lines, flatten
-from dlc.backends.cpu.llvm.vectors import VectorOps
 from dlc.errors import InternalError
 
 if TYPE_CHECKING:
     from dlc.backends.cpu.module import Module
 
 
-class FunctionBuilder(VectorOps):
+class FunctionBuilder(DotOps):
     """One LLVM function under construction; made by :meth:`Module.function`."""
 
     def __init__(

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import enum
 
-import numpy as np
-
 from dlc.backends.cpu import types as t
 from dlc.backends.cpu.builder import FunctionBuilder
-from dlc.backends.cpu.types import Index, Operand, Value
+from dlc.backends.cpu.types import Operand, Value
 from dlc.errors import InternalError
-from dlc.ir.dtypes import DType, Kind
 
 
 class CastMode(enum.Enum):
@@ -303,104 +300,3 @@ def _f64_to_f32_odd(b: FunctionBuilder, x: Value) -> Value:
     even = b.icmp("eq", b.and_(bits, 1), 0)
     odd = b.select(b.and_(inexact, even), neighbour, bits)
     return b.bitcast(odd, nearest.type)
-
-
-# -- by the names of the kernel IR -----------------------------------------------------------------
-
-
-def integer_unary(b: FunctionBuilder, fn: str, x: Value, signed: bool) -> Value:
-    """abs (of MIN: MIN), neg (modulo 2**bits) or sign of an integer."""
-    match fn:
-        case "neg":
-            return b.sub(0, x)
-        case "abs":
-            return b.select(b.icmp("slt", x, 0), b.sub(0, x), x) if signed else x
-        case "sign":
-            return sign(b, x, signed=signed)
-    raise InternalError(f"no integer function {fn}")
-
-
-def integer_binary(b: FunctionBuilder, fn: str, x: Value, y: Value, signed: bool) -> Value:
-    """div (truncated), mod (sign of the divisor), fmod (of the dividend), max, min, pow, shift_left,
-    shift_right.
-    """
-    match fn:
-        case "div":
-            return trunc_div(b, x, y, signed=signed)
-        case "mod":
-            return floor_mod(b, x, y, signed=signed)
-        case "fmod":
-            return trunc_mod(b, x, y, signed=signed)
-        case "max":
-            return b.smax(x, y) if signed else b.umax(x, y)
-        case "min":
-            return b.smin(x, y) if signed else b.umin(x, y)
-        case "pow":
-            return integer_power(b, x, y, signed=signed)
-        case "shift_left":
-            return shift_left(b, x, y)
-        case "shift_right":
-            return shift_right(b, x, y, signed=signed)
-    raise InternalError(f"no integer function {fn}")
-
-
-def convert(b: FunctionBuilder, x: Value, source: DType, target: DType, mode: str = "wrap") -> Value:
-    """`x` of element type `source` as `target`; Booleans are i1.
-
-    `mode` says how a number becomes an integer that cannot hold it: "wrap" (see :func:`float_to_int`),
-    "saturate" or, for floats, "rne": rounded to nearest instead of truncated, then saturated.
-    """
-    if target is DType.BOOL:
-        return x if source is DType.BOOL else is_true(b, x)
-    type = x.type.with_element(ir_type(target))
-    signed = target.kind is Kind.SIGNED
-    if target.is_float:
-        if source.is_float:
-            return cast_float(b, x, type)
-        return int_to_float(b, x, type, signed=source.kind is Kind.SIGNED)
-    if not source.is_float:
-        return convert_integer(b, x, source, target, saturate=mode != "wrap")
-    if x.type.bits < 32:
-        x = cast_float(b, x, x.type.with_element(t.f32))
-    if mode == "rne":
-        return round_to_int(b, x, type, signed=signed)
-    return float_to_int(b, x, type, signed=signed, mode=CastMode(mode))
-
-
-def convert_integer(
-    b: FunctionBuilder, x: Index, source: DType, target: DType, *, saturate: bool = False
-) -> Value:
-    """An integer or Boolean as another integer type or bool: modulo 2**bits, or the nearest one it can
-    hold.
-    """
-    value = b.value(x, x.type if isinstance(x, Value) else ir_type(source))
-    if target is DType.BOOL:
-        return value if source is DType.BOOL else b.icmp("ne", value, 0)
-    type = value.type.with_element(ir_type(target))
-    signed = source.kind is Kind.SIGNED
-    if saturate and source is not DType.BOOL:
-        value = _bounded(b, value, source, target)
-    if type.bits < value.type.bits:
-        return b.trunc(value, type)
-    return b.sext(value, type) if signed else b.zext(value, type)
-
-
-def _bounded(b: FunctionBuilder, x: Value, source: DType, target: DType) -> Value:
-    """`x` moved into the part of `target`'s range that its own type can express."""
-    own, wanted = np.iinfo(source.numpy), np.iinfo(target.numpy)
-    signed = source.kind is Kind.SIGNED
-    if wanted.max < own.max:
-        x = b.smin(x, int(wanted.max)) if signed else b.umin(x, int(wanted.max))
-    if wanted.min > own.min:
-        x = b.smax(x, int(wanted.min))
-    return x
-
-
-def ir_type(dtype: DType) -> t.IRType:
-    """The LLVM type of one element in a register: i1 for bool, integers without sign."""
-    if dtype.is_float:
-        known = {DType.F16: t.f16, DType.BF16: t.bf16, DType.F32: t.f32, DType.F64: t.f64}
-        if dtype not in known:
-            raise InternalError(f"{dtype.text} has no LLVM type")
-        return known[dtype]
-    return t.i1 if dtype is DType.BOOL else t.integer(dtype.bits)

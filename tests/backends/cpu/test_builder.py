@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -356,3 +357,47 @@ def test_carried_values_are_checked() -> None:
     _, b = function(("n", i64))
     with pytest.raises(InternalError, match="carries 1"), b.loop(0, b.params[0], carry=(1,)):
         pass
+
+
+@each_target
+def test_dot_products(target: CpuTarget) -> None:
+    module = Module(target)
+    b = module.function("f", [(name, ptr) for name in ("a", "w", "s", "y")])
+    a, w, s, y = b.params
+    total = b.load(y, vector(16, i32))
+    b.store(b.dot_i16(total, b.load(s, vector(32, t.i16)), b.load(s, vector(32, t.i16))), y)
+    if target.vnni:
+        p = b.offset(y, 16, i32)
+        bytes_in = b.load(a, vector(64, i8)), b.load(w, vector(64, i8))
+        b.store(b.dot_u8s8(b.load(p, vector(16, i32)), *bytes_in), p)
+    else:
+        with pytest.raises(InternalError, match=r"needs|lacks"):
+            b.dot_u8s8(total, b.load(a, vector(64, i8)), b.load(w, vector(64, i8)))
+    rng = np.random.default_rng(3)
+    bytes_, signed = rng.integers(0, 256, 64, np.uint8), rng.integers(-128, 128, 64, np.int8)
+    words = rng.integers(-(2**15), 2**15, 32, np.int16)
+    sums = rng.integers(-99, 99, 32, np.int32)
+    expected = sums.copy()
+    expected[:16] += (words.astype(np.int32) ** 2).reshape(16, 2).sum(1, dtype=np.int32)
+    if target.vnni:
+        products = bytes_.astype(np.int32) * signed.astype(np.int32)
+        expected[16:] += products.reshape(16, 4).sum(1, dtype=np.int32)
+    Library(module).f(bytes_, signed, words, sums)
+    assert (sums == expected).all()
+
+
+@each_target
+def test_bf16_dot_product(target: CpuTarget) -> None:
+    module = Module(target)
+    b = module.function("f", [("a", ptr), ("y", ptr)])
+    a, y = b.params
+    factors = b.load(a, vector(32, t.bf16))
+    if not target.bf16:
+        with pytest.raises(InternalError):
+            b.dot_bf16(b.load(y, vector(16, f32)), factors, factors)
+        return
+    b.store(b.dot_bf16(b.load(y, vector(16, f32)), factors, factors), y)
+    data = np.arange(32, dtype=np.float32).astype(ml_dtypes.bfloat16)
+    out = np.ones(16, np.float32)
+    Library(module).f(data, out)
+    np.testing.assert_array_equal(out, 1 + (data.astype(np.float32) ** 2).reshape(16, 2).sum(1))
