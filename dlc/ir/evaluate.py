@@ -53,6 +53,9 @@ def evaluate(
         names = {s.name for d in (guard.left, guard.right) for s in free_symbols(d)}
         if names <= env.keys() and not guard.holds(env):
             raise InputError(guard.message, node=guard.origin)
+    for value in graph.inputs:
+        for name, index in elements.get(value.name, ()):
+            env[name] = int(feeds[value.name].reshape(-1)[index])
     remaining = {value: len(value.uses) for node in graph.nodes for value in node.operands}
     wanted = {value for value in graph.values() if keep is not None and value.name in keep} | set(
         graph.outputs

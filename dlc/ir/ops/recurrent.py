@@ -56,7 +56,8 @@ class _Recurrent(Operator):
 
     `direction` is "forward", "reverse" or "bidirectional". `activations` names the functions of one direction
     after the other, `alphas` and `betas` are aligned with it (0 where a function has none). `clip` bounds the
-    argument of every activation to [-clip, clip].
+    arguments of the gates' activations to [-clip, clip]; not that of h in LSTM, which is how onnxruntime reads
+    "applied to the input of activations".
     """
 
     hidden: int
@@ -107,11 +108,12 @@ class _Recurrent(Operator):
                 require_shape(operand, shape, what)
         return x.with_shape((steps, count, batch, self.hidden)), x.with_shape((count, batch, self.hidden))
 
-    def _activate(self, direction: int, index: int, x: Array) -> Array:
-        """The activation number `index` of a direction, of the clipped `x`."""
+    def _activate(self, direction: int, index: int, x: Array, clipped: bool = True) -> Array:
+        """The activation number `index` of a direction, of `x` after clipping."""
         at = direction * self.functions + index
-        clipped = x if self.clip is None else np.clip(x, -self.clip, self.clip)
-        return ACTIVATIONS[self.activations[at]](clipped, self.alphas[at], self.betas[at])
+        if clipped and self.clip is not None:
+            x = np.clip(x, -self.clip, self.clip)
+        return ACTIVATIONS[self.activations[at]](x, self.alphas[at], self.betas[at])
 
     def flops(self, inputs: Sequence[Type | None], outputs: Sequence[Type]) -> Dim:
         steps, batch, width = tensor(inputs[0], "x").shape
@@ -218,7 +220,7 @@ class LSTM(_Recurrent):
             f = 1 - i if self.input_forget else self._activate(direction, 0, f + p_f * old)
             new = f * old + i * self._activate(direction, 1, c)
             o = self._activate(direction, 0, o + p_o * new)
-            return o * self._activate(direction, 2, new), new
+            return o * self._activate(direction, 2, new, clipped=False), new
 
         return _walk(self, direction, operands.lengths, operands.gates, (operands.hidden, cell), step)
 
