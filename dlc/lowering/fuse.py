@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from dlc.ir.dims import Dim, Symbol, free_symbols, known_equal, substitute as substitute_dim, terms_of
+from dlc.ir.dims import Dim, Symbol, free_symbols, known_equal, product, substitute as substitute_dim, terms_of
 from dlc.lowering import expr as e
 from dlc.lowering.draft import LoweredKernel
 from dlc.lowering.inspect import loads, map_stage, roots, stages
@@ -217,6 +217,8 @@ def append(producer: LoweredKernel, consumer: LoweredKernel, param: str) -> Lowe
     index = reads[0].index
     if any(isinstance(entry, e.Expr) for entry in index):
         return Declined("the reader chooses elements by data")
+    if not _covers(index, consumer.kernel, param):
+        return Declined("the reader leaves out elements")
     target = _solve(index, last, consumer.kernel)
     if target is None:
         return Declined("the reader's index cannot be inverted")
@@ -248,6 +250,21 @@ def _final_store(kernel: Kernel, param: str) -> Store | None:
     if any(isinstance(entry, e.Expr) for entry in found[0].index):
         return None
     return found[0]
+
+
+def _covers(index: Sequence[e.Index], consumer: Kernel, param: str) -> bool:
+    """Whether a load over all points of the consumer reads every element of the parameter."""
+    axes = {axis.name: axis for axis in consumer.axes}
+    for entry, extent in zip(index, consumer.param(param).type.shape, strict=True):
+        assert not isinstance(entry, e.Expr)
+        if isinstance(entry, int):
+            if extent != 1:
+                return False
+            continue
+        digits = _inverse_radix(entry, axes)
+        if digits is None or not known_equal(product([size for _, size, _ in digits.values()]), extent):
+            return False
+    return True
 
 
 def _solve(index: Sequence[e.Index], store: Store, consumer: Kernel
