@@ -61,7 +61,7 @@ class ConstantEvaluator:
             self._known[output] = None if results is None else results[index]
 
     def _evaluated(self, node: Node) -> Sequence[Array] | None:
-        """The outputs of a node with constant operands; None if their size is symbolic or beyond the budget."""
+        """The outputs of a node with constant operands; None if their size is symbolic or over the budget."""
         if node.regions:
             return None
         nbytes = 0

@@ -23,7 +23,7 @@ import numpy as np
 from dlc.frontend.onnx.content_elements import array_of, is_integer
 from dlc.frontend.onnx.content_rules import apply_rule, is_transparent
 from dlc.frontend.onnx.context import DimArray
-from dlc.frontend.onnx.settling import declare_sources, materialize, remove_dead_nodes
+from dlc.frontend.onnx.settling import declare_sources, distinct_guards, materialize, remove_dead_nodes
 from dlc.ir.dims import Guard, Symbol
 from dlc.ir.dtypes import DType, Kind
 from dlc.ir.graph import Graph, Node, Value
@@ -166,6 +166,7 @@ class Contents:
         remove_dead_nodes(self._graph, self.sources)
         materialize(self._graph, self)
         remove_dead_nodes(self._graph, self.sources)
+        distinct_guards(self._graph)
         declare_sources(self._graph, self.sources)
 
 

@@ -96,6 +96,14 @@ def _is_dim_tensor(value: Value | None) -> bool:
     return value is not None and value.producer is not None and isinstance(value.producer.op, DimTensor)
 
 
+def distinct_guards(graph: Graph) -> None:
+    """Keep the first of several guards that say the same of the same dims."""
+    graph.guards = list(
+        {(guard.relation, guard.left, guard.right): guard for guard in reversed(graph.guards)}.values()
+    )
+    graph.guards.reverse()
+
+
 def declare_sources(graph: Graph, sources: Sources) -> None:
     """Let `graph.symbols` hold the symbols of inputs, and of those bound to elements the ones that are in
     use.

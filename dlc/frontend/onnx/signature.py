@@ -17,7 +17,7 @@ from dlc.ir.types import TensorType
 from dlc.limits import Limits
 
 if TYPE_CHECKING:
-    from onnx import TypeProto, ValueInfoProto
+    from onnx import TensorShapeProto, TypeProto, ValueInfoProto
 
 #: An entry of `shapes`: a symbol's fixed extent, its (minimum, typical, maximum), or the dims of an input.
 ShapeSpec: TypeAlias = "int | Sequence[int | str | None]"
@@ -175,11 +175,14 @@ def _declared_dims(info: ValueInfoProto, what: str) -> list[int | str | None] | 
         )
     if not info.type.tensor_type.HasField("shape"):
         return None
-    # Some exporters write -1 for a dim that they do not know.
-    return [
-        dim.dim_value if dim.HasField("dim_value") and dim.dim_value != -1 else dim.dim_param or None
-        for dim in info.type.tensor_type.shape.dim
-    ]
+    return [_declared_dim(dim) for dim in info.type.tensor_type.shape.dim]
+
+
+def _declared_dim(dim: TensorShapeProto.Dimension) -> int | str | None:
+    """A number, a name or None. Some exporters write -1 or "?" for what they do not know."""
+    if dim.HasField("dim_value") and dim.dim_value != -1:
+        return dim.dim_value
+    return dim.dim_param if any(map(str.isalnum, dim.dim_param)) else None
 
 
 def _without_rank(name: str) -> UnsupportedError:
