@@ -32,6 +32,8 @@ def one_node_model(op_type: str, inputs: Sequence[Array | None], outputs: int | 
     """
     names = [f"y{index}" for index in range(outputs)] if isinstance(outputs, int) else list(outputs)
     operands = [f"x{index}" if array is not None else "" for index, array in enumerate(inputs)]
+    while operands and not operands[-1]:
+        operands.pop()
     present = {key: value for key, value in (attributes or {}).items() if value is not None}
     node = helper.make_node(op_type, operands, names, name=f"the_{op_type}", domain=domain, **present)
     values, initializers = [], []
@@ -166,10 +168,15 @@ def check_backend_case(case: Any, constants: Collection[int] = ()) -> None:
     """
     fixed = {name for index, name in enumerate(case.model.graph.node[0].input) if index in constants}
     for inputs, outputs in case.data_sets:
-        feeds = {value.name: np.asarray(array) for value, array in zip(case.model.graph.input, inputs)}
+        feeds = {value.name: as_array(array) for value, array in zip(case.model.graph.input, inputs)}
         model = with_constants(case.model, {name: array for name, array in feeds.items() if name in fixed})
         actual = run_evaluator(model, {name: array for name, array in feeds.items() if name not in fixed})
-        assert_agrees(actual, outputs, (case.rtol, case.atol))
+        assert_agrees(actual, [as_array(array) for array in outputs], (case.rtol, case.atol))
+
+
+def as_array(content: Any) -> Array:
+    """A test case's content: an array, or a TensorProto for the types that NumPy does not have."""
+    return onnx.numpy_helper.to_array(content) if isinstance(content, onnx.TensorProto) else np.asarray(content)
 
 
 def with_constants(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:
