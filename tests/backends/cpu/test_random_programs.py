@@ -9,15 +9,17 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.backends.cpu.module import Module
-from dlc.backends.cpu.types import Index, i64, wrap
+from dlc.backends.cpu.types import Index, i64, ptr, wrap
 from dlc.target import native
 from tests.backends.cpu.harness import Library
 
 PARAMS = 3
+TABLE = np.random.default_rng(0).integers(-(2**40), 2**40, 160, np.int64)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ BINARY: dict[str, Callable[[int, int], int]] = {
     "xor": lambda a, b: a ^ b,
     "smin": min,
     "smax": max,
+    "table": lambda a, b: int(TABLE[64 + (a & 31) + (b & 31) + 5]),
 }
 
 
@@ -79,7 +82,7 @@ class Generator:
         return body, scope[-1]
 
     def operand(self, scope: list[str]) -> int | str:
-        if self.random.random() < 0.25:
+        if self.random.random() < 0.35:
             return self.random.choice([0, 1, -1, 2, 3, 8, 24, 1 << 40])
         return self.random.choice(scope[-8:] if self.random.random() < 0.7 else scope)
 
@@ -108,7 +111,8 @@ class Generator:
                 ways.append((self.body(inner, depth + 1), inner[-1]))
             left, right = self.operand(scope), self.operand(scope)
             return Branch(left, right, *ways[0], *ways[1])
-        return Assign(self.random.choice(list(BINARY)), self.operand(scope), self.operand(scope))
+        op = self.random.choice([*BINARY, "add", "add", "table"])
+        return Assign(op, self.operand(scope), self.operand(scope))
 
 
 def interpret(body: tuple[Statement, ...], names: dict[str, int], depth: int = 0) -> None:
@@ -144,6 +148,9 @@ def emit(b: FunctionBuilder, body: tuple[Statement, ...], names: dict[str, Index
     result: Index
     for statement in body:
         match statement:
+            case Assign("table", left, right):
+                place = b.add(b.add(b.and_(read(left), 31), 5), b.and_(read(right), 31))
+                result = b.load(b.offset(b.offset(b.params[PARAMS], 64, i64), place, i64), i64)
             case Assign(op, left, right):
                 result = getattr(b, op)(read(left), read(right))
             case Loop(lo, hi, step, start, inner, following):
@@ -168,8 +175,8 @@ def emit(b: FunctionBuilder, body: tuple[Statement, ...], names: dict[str, Index
 def test_compiled_programs_do_what_they_say(seed: int) -> None:
     body, last = Generator(seed).program()
     module = Module(native())
-    b = module.function("f", [(f"p{k}", i64) for k in range(PARAMS)], i64)
-    emitted: dict[str, Index] = {f"p{k}": v for k, v in enumerate(b.params)}
+    b = module.function("f", [*((f"p{k}", i64) for k in range(PARAMS)), ("table", ptr)], i64)
+    emitted: dict[str, Index] = {f"p{k}": v for k, v in enumerate(b.params[:PARAMS])}
     emit(b, body, emitted)
     b.return_(emitted[last])
     f = Library(module).f
@@ -178,4 +185,4 @@ def test_compiled_programs_do_what_they_say(seed: int) -> None:
     for args in [(0, 0, 0), (1, 2, 3), (5, 3, -7), *drawn]:
         names = {f"p{k}": v for k, v in enumerate(args)}
         interpret(body, names)
-        assert f(*args) == names[last], args
+        assert f(*args, TABLE) == names[last], args
