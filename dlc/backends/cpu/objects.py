@@ -85,7 +85,8 @@ def _parse(text: str) -> llvm.ModuleRef:
 
     _initialize()
     try:
-        module = llvm.parse_assembly(text)
+        # A context of its own: the global one would keep the types of every module for ever.
+        module = llvm.parse_assembly(text, llvm.create_context())
         module.verify()
     except RuntimeError as error:
         raise InternalError(f"LLVM rejects generated code: {error}") from error
