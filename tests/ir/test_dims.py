@@ -118,6 +118,8 @@ z = Symbol("z", None)
         (broadcast(n, m), broadcast(m, n)),
         (broadcast(broadcast(n, m), k), broadcast(n, broadcast(m, k))),
         (broadcast(n, n + 2), n + 2),
+        (broadcast(n, minimum(n, 128)), n),
+        (broadcast(minimum(n, m, 8), n, m), broadcast(minimum(n, m, 8), n, m)),
         ((n + m) * (n - m), n * n - m * m),
         (n - n, 0),
         (0 * n, 0),

@@ -80,8 +80,8 @@ def broadcast(first: Dim, second: Dim, *rest: Dim) -> Dim:
     """The extent that compatible extents (equal, or 1) broadcast to: the one that is not 1, or 1 if all are.
 
     An argument that is provably not 1 is the result, so that ``broadcast(n, 512)`` is 512 and
-    ``broadcast(n, 0)`` is 0: the caller states by a Guard that the extents are compatible. For extents that
-    are not, the value is that of one of the arguments.
+    ``broadcast(n, 0)`` is 0, and ``broadcast(n, min(n, 128))`` is n: the caller states by a Guard that the
+    extents are compatible. For extents that are not, the value is that of one of the arguments.
     """
     args = [arg for arg in _distinct(Broadcast, (first, second, *rest)) if arg != 1]
     # An int first: it says more than an expression that must equal it.
@@ -89,12 +89,24 @@ def broadcast(first: Dim, second: Dim, *rest: Dim) -> Dim:
         low, high = bounds(arg)
         if (low is not None and low > 1) or (high is not None and high < 1):
             return arg
+    args = [arg for arg in args if not any(_is_clamped(arg, other) for other in args)]
     match args:
         case []:
             return 1
         case [arg]:
             return arg
     return make_selection(Broadcast, tuple(args))
+
+
+def _is_clamped(dim: Dim, other: Dim) -> bool:
+    """Whether `dim` is ``min(other, bounds...)`` with bounds of at least 1.
+
+    As extents that broadcast together, the two are equal, or `dim` is 1; the result is `other` either way.
+    """
+    match dim:
+        case Min(args):
+            return other in args and all(known_le(1, arg) for arg in args if arg is not other)
+    return False
 
 
 def _distinct(kind: type[Min] | type[Max] | type[Broadcast], dims: Iterable[object]) -> list[Dim]:
