@@ -13,7 +13,7 @@ constants, computes equal integer expressions once and hoists invariant ones out
 """
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from dlc.backends.cpu import types as t
@@ -52,10 +52,6 @@ class FunctionBuilder(DotOps):
             raise InternalError("a function returns at its end, outside of loops and branches")
         self._returned = self.value(operand, self.returns)
         self._check_in_scope([self._returned])
-
-    def unrolled(self, count: int) -> Iterator[int]:
-        """range(count): marks in a kernel's source that the copies are written one after the other."""
-        return iter(range(count))
 
     def text(self) -> str:
         """The function's definition in LLVM's syntax."""

@@ -62,12 +62,6 @@ class Module:
         )
         return t.Value(t.ptr, f"@{name}", None, None)
 
-    def global_once(self, name: str, array: np.ndarray) -> t.Value:
-        """:meth:`global_constant`, created at the first call with this name only."""
-        if name in self._globals:
-            return t.Value(t.ptr, f"@{name}", None, None)
-        return self.global_constant(name, array)
-
     def declare(self, name: str, params: Sequence[t.IRType], returns: t.IRType = t.void) -> None:
         """Make an outside function or an intrinsic known; repeating the same declaration is fine."""
         _check_name(name)

@@ -401,3 +401,33 @@ def test_bf16_dot_product(target: CpuTarget) -> None:
     out = np.ones(16, np.float32)
     Library(module).f(data, out)
     np.testing.assert_array_equal(out, 1 + (data.astype(np.float32) ** 2).reshape(16, 2).sum(1))
+
+
+def test_tables_pointers_and_atomics() -> None:
+    module = Module(V3)
+    table = module.global_constant("squares", np.arange(8, dtype=np.int64) ** 2)
+    twice = module.function("twice", [("x", i64)], i64, internal=True)
+    twice.return_(twice.shl(twice.params[0], 1))
+    b = module.function("f", [("cell", ptr), ("k", i64)], i64)
+    cell, k = b.params
+    square = b.load_invariant(b.offset(table, k, i64), i64)
+    doubled = b.call_pointer(t.Value(ptr, "@twice", None, None), [square], i64)
+    before = b.atomic("min", cell, doubled)
+    b.store_atomic(b.add(b.load_atomic(cell), 1), b.offset(cell, 1, i64))
+    odd = b.extract(b.iota(i64, 4), 1)
+    b.return_(b.sub(before, b.mul(odd, b.ptrtoint(cell))))
+    cells = np.array([50, 0], np.int64)
+    assert Library(module).f(cells, 4) == 50 - cells.ctypes.data
+    assert cells.tolist() == [32, 33]
+    with pytest.raises(InternalError, match="twice"):
+        module.global_constant("squares", np.zeros(1))
+    with pytest.raises(InternalError, match="by pointer"):
+        module.global_constant("large", np.zeros(10**5))
+
+
+def test_rounding_to_multiples() -> None:
+    module, b = function(("n", i64), returns=i64)
+    (n,) = b.params
+    b.return_(b.add(b.mul(b.round_down(n, 24), 1000), b.ceil_div(n, 7)))
+    f = Library(module).f
+    assert [f(v) for v in (0, 23, 24, 100)] == [0, 4, 24004, 96015]

@@ -42,9 +42,7 @@ class Real:
     @property
     def magic_bits(self) -> int:
         """The bits of `magic`."""
-        if self.element is t.f32:
-            return int(struct.unpack("<i", struct.pack("<f", self.magic))[0])
-        return int(struct.unpack("<q", struct.pack("<d", self.magic))[0])
+        return self.constant_bits(self.magic)
 
     def constant_bits(self, number: float) -> int:
         """The bits of a positive `number` rounded to the format."""
