@@ -6,7 +6,6 @@ import numpy as np
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import only_since
 from dlc.frontend.onnx.registry import importer
-from dlc.frontend.onnx.tensors import element_type
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.ops.movement import Expand
@@ -16,7 +15,7 @@ from dlc.ir.ops.pointwise import BitCast, Cast
 @importer("Cast", since=6)
 def cast(ctx: NodeContext) -> Value:
     """Conversion to the type that `to` numbers; `saturate` since 19, `round_mode` since 24."""
-    return _cast(ctx, element_type(ctx.int("to"), f"attribute 'to' of {ctx.name}"))
+    return _cast(ctx, ctx.dtype("to"))
 
 
 @importer("CastLike", since=15)
@@ -39,7 +38,7 @@ def _cast(ctx: NodeContext, to: DType) -> Value:
 @importer("BitCast", since=26)
 def bit_cast(ctx: NodeContext) -> Value:
     """The same bits as another type of the same width."""
-    return ctx.add(BitCast(element_type(ctx.int("to"), f"attribute 'to' of {ctx.name}")), ctx.required(0))
+    return ctx.add(BitCast(ctx.dtype("to")), ctx.required(0))
 
 
 @importer("Identity")
@@ -65,6 +64,7 @@ def dropout_ratio_attribute(ctx: NodeContext) -> tuple[Value, ...]:
 @importer("Dropout", since=12)
 def dropout(ctx: NodeContext) -> tuple[Value, ...]:
     """Identity, unless `training_mode` may be true and the ratio is not 0. `seed` has no effect."""
+    ctx.int("seed", 0)
     if ctx.optional(2) is not None:
         training, ratio = ctx.constant(2), ctx.constant(1)
         drops = (ctx.optional(1) is None or ratio is None or bool(np.any(ratio != 0)))

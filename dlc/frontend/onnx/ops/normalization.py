@@ -8,7 +8,6 @@ from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import many_axes, require
 from dlc.frontend.onnx.operands import require_channels, require_fits
 from dlc.frontend.onnx.registry import importer
-from dlc.frontend.onnx.tensors import element_type
 from dlc.ir.dims import Dim, Relation, product, to_text
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
@@ -75,7 +74,7 @@ _register_along_axis("Hardmax", _hardmax)
 
 def _stash_type(ctx: NodeContext, x: Value) -> DType:
     """The type of stage one, which dlc computes in float64 for f64 and in float32 for narrower types."""
-    stash = element_type(ctx.int("stash_type", 1), f"attribute 'stash_type' of {ctx.name}")
+    stash = ctx.dtype("stash_type", DType.F32)
     if stash not in FLOATS:
         ctx.fail(f"attribute 'stash_type' must name a floating-point type, but names {stash.text}")
     if stash is DType.F64 and x.tensor.dtype is not DType.F64:

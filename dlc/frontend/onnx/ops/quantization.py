@@ -5,7 +5,6 @@ from dlc.frontend.onnx.axes import front_axis
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import only_since, require_equal
 from dlc.frontend.onnx.registry import importer
-from dlc.frontend.onnx.tensors import element_type
 from dlc.ir.dims import ceildiv
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
@@ -44,8 +43,7 @@ def dequantize_linear(ctx: NodeContext) -> Value:
 
 def _dtype(ctx: NodeContext, key: str) -> DType | None:
     """The element type that an attribute numbers; None when it is absent or 0."""
-    number = ctx.int(key, 0)
-    return element_type(number, f"attribute {key!r} of {ctx.name}") if number else None
+    return ctx.dtype(key) if ctx.int(key, 0) else None
 
 
 def _granularity(ctx: NodeContext, x: Value, scale: Value) -> tuple[int, int]:

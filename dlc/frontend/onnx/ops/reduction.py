@@ -28,22 +28,27 @@ _REDUCTIONS = {
 def _register_reduction(op_type: str, fn: str, axes_are_operand_since: int) -> None:
     @importer(op_type)
     def with_attribute(ctx: NodeContext) -> Value:
+        only_since(ctx, axes_are_operand_since, "noop_with_empty_axes")
         return _reduce(ctx, fn, ctx.ints("axes", ()))
 
     @importer(op_type, axes_are_operand_since)
     def with_operand(ctx: NodeContext) -> Value:
-        absent = ctx.optional(1) is None
-        return _reduce(ctx, fn, () if absent else static_ints(ctx, 1, "the axes"))
+        return _reduce(ctx, fn, _axes_operand(ctx))
 
 
 for _op_type, (_fn, _since) in _REDUCTIONS.items():
     _register_reduction(_op_type, _fn, _since)
 
 
+def _axes_operand(ctx: NodeContext) -> tuple[int, ...]:
+    """The axes in operand 1: none when it is absent or has no elements, whatever computes it."""
+    axes = ctx.optional(1)
+    return () if axes is None or axes.tensor.shape == (0,) else static_ints(ctx, 1, "the axes")
+
+
 def _reduce(ctx: NodeContext, fn: str, axes: tuple[int, ...]) -> Value:
     """No axes mean all of them, or none when `noop_with_empty_axes`."""
     x = ctx.required(0)
-    only_since(ctx, 13, "noop_with_empty_axes")
     counted = tuple(sorted(many_axes(ctx, axes, x.tensor.rank)))
     if not counted and not ctx.int("noop_with_empty_axes", 0):
         counted = tuple(range(x.tensor.rank))
