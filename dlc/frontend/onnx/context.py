@@ -110,8 +110,8 @@ class NodeContext:
         return value
 
     def float(self, key: str, default: builtins.float | None = None) -> builtins.float:
-        """Float attribute; ModelError when absent without a default."""
-        return float(self._needed(key, self._typed(key, default, (float, int), "a number")))
+        """Float attribute or default, a float32 number as in ONNX; ModelError when there is neither."""
+        return float(np.float32(self._needed(key, self._typed(key, default, (float, int), "a number"))))
 
     def string(self, key: str, default: str | None = None) -> str:
         """String attribute; ModelError when absent without a default."""
