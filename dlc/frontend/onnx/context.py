@@ -180,24 +180,24 @@ class NodeContext:
 
     def unsupported(self, reason: str, hint: str = "") -> NoReturn:
         """The node is legal, but dlc cannot run it: UnsupportedError with one finding (all are collected)."""
-        types = [
-            value.type for value in self.operands if value is not None and isinstance(value.type, TensorType)
-        ]
-        raise UnsupportedError(
-            reason,
-            findings=(
-                Finding(
-                    node=self.name,
-                    operator=self.op_type,
-                    domain=self.domain,
-                    opset=self.opset,
-                    dtypes=tuple(t.dtype.text for t in types),
-                    shapes=tuple(str(t) for t in types),
-                    reason=reason,
-                    hint=hint,
-                ),
-            ),
-        )
+        found = finding(self.op_type, self.domain, self.opset, self.name, self.operands, reason, hint)
+        raise UnsupportedError(reason, findings=(found,))
+
+
+def finding(
+    op_type: str,
+    domain: str,
+    opset: int,
+    name: str,
+    operands: Sequence[Value | None],
+    reason: str,
+    hint: str = "",
+) -> Finding:
+    """What is unsupported about a node, with the types of its operands."""
+    types = [None if value is None else value.type for value in operands]
+    dtypes = tuple(t.dtype.text if isinstance(t, TensorType) else "-" if t is None else str(t) for t in types)
+    shapes = tuple(str(t)[len(t.dtype.text) :] if isinstance(t, TensorType) else "" for t in types)
+    return Finding(name, op_type, domain, opset, dtypes, shapes, reason, hint or None)
 
 
 Importer: TypeAlias = Callable[[NodeContext], "Value | Sequence[Value | None]"]

@@ -18,7 +18,7 @@ from dlc.frontend.onnx import registry
 from dlc.frontend.onnx.attributes import decode_all
 from dlc.frontend.onnx.constants import ConstantEvaluator
 from dlc.frontend.onnx.contents import Contents
-from dlc.frontend.onnx.context import DimArray, NodeContext
+from dlc.frontend.onnx.context import DimArray, NodeContext, finding
 from dlc.frontend.onnx.functions import FunctionTable, normalize_domain, opset_imports, standard_function
 from dlc.frontend.onnx.ordering import ordered
 from dlc.frontend.onnx.scope import Missing, Scope
@@ -188,7 +188,9 @@ class GraphImporter:
         except _Poisoned:
             self._poison(node, scope)
         except UnsupportedError as error:
-            self.findings += error.findings or [self._finding(node, name, scope, error.message)]
+            domain = normalize_domain(node.domain)
+            opset = scope.opsets.get(domain, 0)
+            self.findings += error.findings or [finding(node.op_type, domain, opset, name, (), error.message)]
             self._poison(node, scope)
         except InferenceError as error:
             raise ModelError(f"{printable(node.op_type)}: {error}", node=name, code="model/type") from None
@@ -290,26 +292,10 @@ class GraphImporter:
                 raise ModelError(f"ONNX has no operator {shown}", node=name)
         elif domain in ("com.microsoft", "com.microsoft.nchwc"):
             hint = "export the model without optimizing it with onnxruntime"
-        types = [None if value is None else value.type for value in operands]
+        reason = f"dlc does not compile the operator {shown}"
         raise UnsupportedError(
-            "no importer",
-            findings=(
-                Finding(
-                    name,
-                    node.op_type,
-                    domain,
-                    opset,
-                    tuple(t.dtype.text if isinstance(t, TensorType) else "-" for t in types),
-                    tuple(str(t)[len(t.dtype.text) :] if isinstance(t, TensorType) else "-" for t in types),
-                    f"dlc does not compile the operator {shown}",
-                    hint or None,
-                ),
-            ),
+            reason, findings=(finding(node.op_type, domain, opset, name, operands, reason, hint),)
         )
-
-    def _finding(self, node: NodeProto, name: str, scope: Scope, reason: str) -> Finding:
-        domain = normalize_domain(node.domain)
-        return Finding(name, node.op_type, domain, scope.opsets.get(domain, 0), (), (), reason)
 
     def _poison(self, node: NodeProto, scope: Scope) -> None:
         for output in filter(None, node.output):

@@ -7,6 +7,7 @@ operator takes over. `until` ends it where the standard removed the operator.
 from __future__ import annotations
 
 import bisect
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -27,6 +28,7 @@ def importer(op_type: str, since: int = 1, domain: str = "") -> Callable[[Import
     return register
 
 
+@functools.cache
 def _load() -> None:
     """Import every module of `dlc.frontend.onnx.ops`, once."""
     package = importlib.import_module("dlc.frontend.onnx.ops")
