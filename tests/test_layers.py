@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": BASE | COMPILER | {"api"},
     "bench": BASE | COMPILER | {"api", "quantize", "verify", "report", "models"},
     "cli": BASE | COMPILER | {"api", "quantize", "verify", "report", "models", "bench"},
+    "__main__": {"cli"},
 }
 
 #: The one exception: the lazy table of dlc/__init__.py names modules as text, and the version is read by all.

@@ -18,10 +18,11 @@ from dlc.bench.machine import machine_facts
 from dlc.bench.process import WorkerFailure, WorkerProcess
 from dlc.bench.results import BenchReport, CaseResult, EngineResult
 from dlc.errors import InputError, printable
+from dlc.options import ShapeSpec
 from dlc.verify.compare import compare_arrays
 from dlc.verify.inputs import InputSpec, load_inputs, model_inputs, random_inputs
 from dlc.verify.tolerances import tolerance
-from dlc.verify.verification import load_model, work_of
+from dlc.verify.verification import load_model, typical_extents, work_of
 
 #: Calls before the clock counts: seconds and least number.
 _WARM_UP = (0.2, 3)
@@ -45,7 +46,7 @@ class BenchPlan:
     engines: Sequence[str] = ("dlc", "onnxruntime")
     threads: Sequence[int] = (1,)
     batches: Sequence[int | None] = (None,)
-    bindings: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
+    bindings: Mapping[str, ShapeSpec] = field(default_factory=dict)
     seconds: float = 3.0
     rounds: int = 7
     seed: int = 0
@@ -94,7 +95,7 @@ def case_inputs(plan: BenchPlan, specs: Sequence[InputSpec], batch: int | None) 
     """The arrays that all engines get. Raises InputError if `batch` is given and no dim can take it."""
     if plan.inputs is not None:
         return load_inputs(plan.inputs)
-    bindings = dict(plan.bindings)
+    bindings = typical_extents(plan.bindings, {spec.name for spec in specs})
     if batch is not None:
         symbols = [dim for spec in specs for dim in spec.shape[:1] if isinstance(dim, str)]
         if not symbols:

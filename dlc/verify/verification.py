@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from dlc.errors import InputError, ModelError, UnsupportedError, printable
+from dlc.errors import ExternalDataError, InputError, UnsupportedError, printable
+from dlc.limits import Limits
 from dlc.options import ShapeSpec
 from dlc.verify.compare import Array, Value, compare_values, distance
 from dlc.verify.engines import Engine, Float64, OnnxRuntime, Reference, Values
@@ -19,6 +20,8 @@ from dlc.verify.tolerances import Tolerance, Work, tolerance
 
 if TYPE_CHECKING:
     import onnx
+
+    import dlc
 
 #: A model as `dlc.compile` takes it.
 Source: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
@@ -67,8 +70,11 @@ def verify(
     notes: list[str] = []
     other_name, expected = _expected(proto, against, values, threads, notes)
     exact_name, exact = _exact(proto, values, notes) if float64 else (None, None)
-    run = model if model is not None else _compiled(source, shapes, threads, options)
-    actual = dict(run(values))
+    if model is None:
+        import dlc
+
+        model = runner(dlc.compile(source, shapes=shapes, threads=threads, **options))
+    actual = dict(model(values))
     missing = sorted(set(expected) - set(actual))
     if missing:
         raise InputError(f"the compiled model has no output '{printable(missing[0])}'", code="input/name")
@@ -98,24 +104,23 @@ def judge(
 
 
 def load_model(source: Source) -> onnx.ModelProto:
-    """The ModelProto with its external data loaded; raises ModelError or InputError (code "input/file")."""
-    import onnx
-    from google.protobuf.message import DecodeError
+    """The ModelProto with its external data loaded, which must lie beside the model.
 
-    try:
-        if isinstance(source, bytes):
-            return onnx.load_model_from_string(source)
-        if isinstance(source, str | os.PathLike):
-            return onnx.load(os.fspath(source))
-    except FileNotFoundError as error:
-        missing = printable(str(error.filename or source))
-        raise InputError(f"no such file: {missing}", code="input/file") from None
-    except OSError as error:
-        raise InputError(f"cannot read the model: {printable(str(error))}", code="input/file") from None
-    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
-        message = f"not a readable ONNX model: {printable(str(error))}"
-        raise ModelError(message, code="model/protobuf") from None
-    return source
+    Raises what the frontend's reader raises: InputError (code "input/file") for what cannot be read,
+    ModelError for what is no ONNX model; and ExternalDataError.
+    """
+    from onnx.checker import ValidationError
+    from onnx.external_data_helper import load_external_data_for_model
+
+    from dlc.frontend.onnx.reader import read_model
+
+    model = read_model(source, Limits())
+    if model.folder is not None:
+        try:
+            load_external_data_for_model(model.proto, str(model.folder))
+        except (OSError, ValueError, ValidationError) as error:
+            raise ExternalDataError(printable(str(error))) from None
+    return model.proto
 
 
 def _inputs(
@@ -192,15 +197,8 @@ def _exact(
         return None, None
 
 
-def _compiled(
-    source: Source,
-    shapes: Mapping[str, ShapeSpec] | None,
-    threads: int | None,
-    options: Mapping[str, Any],
-) -> Runner:
-    import dlc
-
-    compiled = dlc.compile(source, shapes=shapes, threads=threads, **options)
+def runner(compiled: dlc.CompiledModel) -> Runner:
+    """A compiled model as a function from named inputs to named outputs."""
 
     def run(values: Mapping[str, Any]) -> Mapping[str, Any]:
         outputs = compiled(dict(values))

@@ -1,0 +1,105 @@
+"""`dlc run`: one call of a model, on given or random inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dlc.cli.models import model_inputs, open_model
+from dlc.cli.output import Output
+from dlc.cli.parameters import EXISTING_FILE, compile_options, dim_option, json_option, threads_option
+from dlc.errors import InputError, printable
+from dlc.options import ShapeSpec
+
+if TYPE_CHECKING:
+    from dlc.verify.compare import Array
+
+
+@click.command("run")
+@click.argument("model", type=EXISTING_FILE)
+@click.option("--inputs", type=EXISTING_FILE, help="An .npz file with the inputs by name.")
+@click.option(
+    "--random", "seed", type=click.IntRange(min=0), default=0, help="Seed of random inputs, without --inputs."
+)
+@click.option(
+    "--outputs",
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the outputs to this .npz file.",
+)
+@dim_option
+@threads_option
+@compile_options
+@json_option
+def command(
+    model: Path,
+    inputs: Path | None,
+    seed: int,
+    target: Path | None,
+    dims: Mapping[str, ShapeSpec],
+    threads: int | None,
+    options: Mapping[str, Any],
+    output: Output,
+) -> None:
+    """Run MODEL (an ONNX file or a package) once and describe its outputs."""
+    if target is not None and target.suffix != ".npz":
+        raise InputError("outputs are written to an .npz file", code="input/option")
+    compiled = open_model(model, dims, threads, options)
+    results = compiled(model_inputs(model, compiled, dims, inputs, seed))
+    arrays = {spec.name: results[index] for index, spec in enumerate(compiled.outputs)}
+    if target is not None:
+        _save(target, arrays)
+    described = [describe(name, array) for name, array in arrays.items()]
+    output.result({"outputs": described}, *(_line(item) for item in described))
+
+
+def describe(name: str, array: Array) -> dict[str, Any]:
+    """Dtype, shape, and for numbers the extremes, the mean and how many are NaN or infinite."""
+    import numpy as np
+
+    described: dict[str, Any] = {"name": name, "dtype": array.dtype.name, "shape": list(array.shape)}
+    if array.dtype.kind in "OUS" or array.size == 0:
+        return described
+    if array.dtype.kind == "c":
+        array = np.abs(array)
+    values = array.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    if finite.size:
+        described |= {"min": float(finite.min()), "mean": float(finite.mean()), "max": float(finite.max())}
+    return described | {"nan": int(np.isnan(values).sum()), "inf": int(np.isinf(values).sum())}
+
+
+def _line(item: Mapping[str, Any]) -> str:
+    line = f"{printable(item['name'])}: {item['dtype']}{item['shape']}"
+    if "mean" in item:
+        line += f", {item['min']:.6g} .. {item['max']:.6g}, mean {item['mean']:.6g}"
+    for kind in ("nan", "inf"):
+        if item.get(kind):
+            line += f", {item[kind]} {kind}"
+    return line
+
+
+def _save(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write an .npz; dtypes that NumPy's format does not know are widened to float32 or int8, exactly.
+
+    An output whose name would be a path out of a folder is stored as `output_N`.
+    """
+    import zipfile
+
+    import numpy as np
+
+    from dlc.verify.tolerances import is_float
+
+    with zipfile.ZipFile(path, "w") as archive:
+        for index, (name, array) in enumerate(arrays.items()):
+            if name.startswith(("/", "\\")) or ".." in name or not name.isprintable():
+                name = f"output_{index}"
+            if array.dtype.kind == "V":
+                array = array.astype(np.float32 if is_float(array.dtype) else np.int8)
+            elif array.dtype.kind == "O":
+                array = array.astype(np.str_)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)

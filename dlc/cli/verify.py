@@ -1,0 +1,78 @@
+"""`dlc verify`: does the compiled model compute what another engine does?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dlc.cli.exit_codes import ExitCode
+from dlc.cli.models import is_package, open_model
+from dlc.cli.output import Output
+from dlc.cli.parameters import EXISTING_FILE, compile_options, dim_option, json_option, threads_option
+from dlc.options import ShapeSpec
+
+
+@click.command("verify")
+@click.argument("model", type=EXISTING_FILE)
+@click.option(
+    "--package",
+    type=EXISTING_FILE,
+    help="Judge this package, compiled from MODEL before, instead of compiling MODEL now.",
+)
+@click.option(
+    "--against",
+    default="onnxruntime",
+    show_default=True,
+    help="onnxruntime (where it cannot run the model: reference), reference, or an .npz file of outputs.",
+)
+@click.option("--inputs", type=EXISTING_FILE, multiple=True, help="An .npz file of inputs. Repeatable.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of random inputs.")
+@click.option("--rtol", type=click.FloatRange(min=0), help="Replaces the table of tolerances, with --atol:")
+@click.option("--atol", type=click.FloatRange(min=0), help="|a - b| <= atol + rtol * |b|.")
+@click.option("--no-float64", is_flag=True, help="Leave out the distance of both engines to float64.")
+@dim_option
+@threads_option
+@compile_options
+@json_option
+def command(
+    model: Path,
+    package: Path | None,
+    against: str,
+    inputs: tuple[Path, ...],
+    seed: int,
+    rtol: float | None,
+    atol: float | None,
+    no_float64: bool,
+    dims: Mapping[str, ShapeSpec],
+    threads: int | None,
+    options: Mapping[str, Any],
+    output: Output,
+) -> int:
+    """Compile MODEL (an ONNX file), run it next to another engine and compare the outputs."""
+    from dlc.verify.verification import runner, verify
+
+    if is_package(model):
+        raise click.UsageError("give the ONNX model, and the package with --package")
+    compiled = open_model(package or model, dims, threads, options)
+    results = [
+        verify(
+            model,
+            model=runner(compiled),
+            against=against,
+            inputs=source,
+            seed=seed,
+            shapes=dims,
+            rtol=rtol,
+            atol=atol,
+            float64=not no_float64,
+            threads=threads,
+        )
+        for source in (inputs or (None,))
+    ]
+    agrees = all(results)
+    data = {"agrees": agrees, "verifications": [result.to_dict() for result in results]}
+    output.result(data, *(str(result) for result in results))
+    return ExitCode.OK if agrees else ExitCode.DIFFERS
