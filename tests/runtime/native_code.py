@@ -146,6 +146,18 @@ define void @float_mode(ptr %args, i64 %chunk, ptr %scratch) {
   ret void
 }
 
+; float_mode, args[3] = thread ids: which are recorded, too; then sleeps, so that all threads take part.
+define void @float_mode_slow(ptr %args, i64 %chunk, ptr %scratch) {
+  call void @float_mode(ptr %args, i64 %chunk, ptr %scratch)
+  %threads.p = getelementptr i64, ptr %args, i64 3
+  %threads = load ptr, ptr %threads.p
+  %thread = call i64 @gettid()
+  %to = getelementptr i64, ptr %threads, i64 %chunk
+  store i64 %thread, ptr %to
+  %slept = call i32 @usleep(i32 300)
+  ret void
+}
+
 ; Driver: launches float_mode with arena = args on symbols[0] chunks.
 define i64 @check_mode(ptr %context, ptr %symbols, ptr %in, ptr %outputs, ptr %constants, ptr %arena) {
   %n = load i64, ptr %symbols
@@ -189,6 +201,17 @@ define i64 @ask_host(ptr %context, ptr %symbols, ptr %in, ptr %outputs, ptr %con
   %status = call i64 @dlc_host_step(ptr %context, i64 7, ptr %outputs, ptr %symbols)
   call void @dlc_launch(ptr %context, ptr @count_and_cancel, ptr %arena, i64 1)
   ret i64 %status
+}
+
+; Driver: 64 chunks of record_thread for the context inputs[0], and at once 24 for inputs[1]; arena = args.
+define i64 @two_teams(ptr %context, ptr %symbols, ptr %inputs, ptr %outputs, ptr %constants, ptr %arena) {
+  %first = load ptr, ptr %inputs
+  call void @dlc_launch(ptr %first, ptr @record_thread, ptr %arena, i64 64)
+  %second.p = getelementptr ptr, ptr %inputs, i64 1
+  %second = load ptr, ptr %second.p
+  %args = getelementptr i64, ptr %arena, i64 2
+  call void @dlc_launch(ptr %second, ptr @record_thread, ptr %args, i64 24)
+  ret i64 0
 }
 
 ; Driver: reserves symbols[0] bytes of scratch.

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ctypes
 import platform
 import random
+import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from dlc.runtime.abi import (
     HOST_FUNCTION,
@@ -18,7 +21,7 @@ from dlc.runtime.abi import (
     Status,
     decode_fault,
 )
-from dlc.runtime.library import runtime
+from dlc.runtime.library import Pool, runtime
 from dlc.runtime.loader import JitLibrary
 from tests.runtime.native_code import compile_ir, kernels, launch, new_context, words
 
@@ -131,17 +134,41 @@ def test_a_host_step_without_a_host_fails() -> None:
     assert run(new_context(1), "ask_host", words(0), arena) == Status.HOST_ERROR
 
 
-def test_kernels_run_with_the_default_float_mode_and_the_callers_is_restored() -> None:
+@pytest.fixture
+def upward_rounding() -> Iterator[None]:
+    """The caller's float mode is not the default one."""
     libm = ctypes.CDLL("libm.so.6")
-    results = np.zeros(64, np.int64)
-    tiny, half = (int(bits) for bits in np.array([5e-324, 2.0**-53]).view(np.int64))
-    arena = words(results.ctypes.data, tiny, half)
-    upward = {"x86_64": 0x800, "aarch64": 0x400000}[platform.machine()]
     before = libm.fegetround()
-    assert libm.fesetround(upward) == 0
-    try:
-        assert run(new_context(3), "check_mode", words(64), arena) == Status.OK
-        assert libm.fegetround() == upward
-    finally:
-        libm.fesetround(before)
+    assert libm.fesetround({"x86_64": 0x800, "aarch64": 0x400000}[platform.machine()]) == 0
+    yield
+    libm.fesetround(before)
+
+
+def _rounds_upward() -> bool:
+    one, tiny = 1.0, float(np.finfo(np.float64).tiny)
+    return one + tiny > one
+
+
+def test_calls_run_with_the_default_float_mode_and_restore_the_callers(upward_rounding: None) -> None:
+    results = np.zeros(64, np.int64)
+    assert _rounds_upward()
+    assert run(new_context(3), "check_mode", words(64), _float_mode_args(results)) == Status.OK
+    assert _rounds_upward()
     assert results.tolist() == [1] * 64
+
+
+def test_workers_do_not_inherit_the_float_mode_of_their_creator(upward_rounding: None) -> None:
+    """A launch without dlc_call, so that the workers are created in the caller's mode: it alone rounds
+    upward."""
+    pool = Pool(runtime().symbols)
+    context, ids, results = new_context(3, pool), np.zeros(64, np.int64), np.zeros(64, np.int64)
+    launch(context, "float_mode_slow", _float_mode_args(results, ids.ctypes.data), 64)
+    pool.close()
+    own = threading.get_native_id()
+    assert len(set(ids.tolist())) > 1
+    assert [result == 0 for result in results] == [thread == own for thread in ids.tolist()]
+
+
+def _float_mode_args(results: NDArray[np.int64], *more: int) -> Words:
+    tiny, half = (int(bits) for bits in np.array([5e-324, 2.0**-53]).view(np.int64))
+    return words(results.ctypes.data, tiny, half, *more)

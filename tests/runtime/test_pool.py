@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import os
 import random
+import resource
 import threading
 import time
 import traceback
@@ -75,20 +76,24 @@ def test_changing_thread_counts_share_one_pool(pool: Pool) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_call_uses_no_more_threads_than_it_may(pool: Pool, threads: int) -> None:
-    launch(new_context(6, pool), "record_thread", words(np.zeros(64, np.int64).ctypes.data, 0), 64)
-    context, ids = new_context(threads, pool), np.zeros(24, np.int64)
-    seen: set[int] = set()
-    most = 0
-    for _ in range(200):  # on a busy machine a worker may come too late for all chunks of a launch
-        launch(context, "record_thread", words(ids.ctypes.data, 300), 24)
-        team = set(ids.tolist())
-        assert len(team) <= threads
-        seen |= team
-        most = max(most, len(team))
-        if most == threads:
-            break
-    assert most == threads
-    assert threading.get_native_id() in seen
+    """Though further workers are awake, because a call that may use them has just ended."""
+    many, few = new_context(6, pool), new_context(threads, pool)
+    others, ids = np.zeros(64, np.int64), np.zeros(24, np.int64)
+    arena = words(others.ctypes.data, 0, ids.ctypes.data, 50)
+    contexts = words(ctypes.addressof(many), ctypes.addressof(few))
+    call = CallBlock(
+        driver=kernels().address("two_teams"),
+        context=ctypes.addressof(many),
+        inputs=ctypes.addressof(contexts),
+        arena=ctypes.addressof(arena),
+    )
+    teams = []
+    for _ in range(100):
+        assert runtime().call(ctypes.addressof(call)) == Status.OK
+        teams.append(set(ids.tolist()))
+    assert max(map(len, teams)) == threads
+    assert len(set.union(*teams)) == threads
+    assert threading.get_native_id() in set.union(*teams)
 
 
 def test_a_kernel_of_one_chunk_runs_on_the_caller_and_starts_no_thread(pool: Pool) -> None:
@@ -195,20 +200,19 @@ def test_a_forked_child_starts_its_own_workers(pool: Pool) -> None:
     assert pool.threads == 3
 
 
-def test_refused_threads_are_done_without() -> None:
-    """A child whose limit on processes is reached still computes, alone, and asks the system only once."""
-    pool = Pool(runtime().symbols)
+def test_refused_threads_are_done_without(pool: Pool) -> None:
+    """A child whose limit on processes is reached computes alone, and does not ask again at each launch."""
     chain = Chain(new_context(4, pool))
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            import resource
-
+            hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
             os.setresuid(12345, 12345, 12345)  # the limit does not bind root
-            resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-            for _ in range(20):
-                chain.run(10, 64)
+            resource.setrlimit(resource.RLIMIT_NPROC, (1, hard))
+            chain.run(10, 64)
+            resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
+            chain.run(10, 64)
             assert pool.threads == 1
             status = 0
         except PermissionError:
@@ -221,7 +225,6 @@ def test_refused_threads_are_done_without() -> None:
     if code == 77:
         pytest.skip("needs the right to change the user")
     assert code == 0
-    pool.close()
 
 
 def test_scratch_blocks_are_separate_and_large_enough(pool: Pool) -> None:
