@@ -41,9 +41,14 @@ class InferenceError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-    """Base of all operators. Fields of a subclass are its attributes."""
+    """Base of all operators. Fields of a subclass are its attributes.
+
+    `repeatable` says whether equal operands give equal results, so that passes may compute a node at compile
+    time, once instead of twice, or never; it is False for generators of random numbers.
+    """
 
     kind: ClassVar[OperatorClass]
+    repeatable: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
