@@ -12,9 +12,9 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
-from dlc.ir.dims import Guard, Symbol
-from dlc.ir.operator import Array, Operator
-from dlc.ir.types import TensorType, Type
+from dlc.ir.dims import Dim, Guard, Symbol, free_symbols
+from dlc.ir.operator import Array, Operator, operator_dims
+from dlc.ir.types import TensorType, Type, type_dims
 
 
 class Value:
@@ -93,6 +93,17 @@ class Node:
         """The only output; ValueError when there are several."""
         (output,) = self.outputs
         return output
+
+    def dims(self) -> Iterator[Dim]:
+        """The dims that the node speaks of: in attributes, in the types of results, in its regions."""
+        yield from operator_dims(self.op)
+        for value in self.outputs:
+            yield from type_dims(value.type)
+        for region in self.regions:
+            for value in region.inputs:
+                yield from type_dims(value.type)
+            for node in region.nodes:
+                yield from node.dims()
 
     def replace_input(self, old: Value, new: Value) -> None:
         """Let this node read `new` wherever it read `old`."""
@@ -189,6 +200,9 @@ class Graph:
         """Let every reader of `old`, and the graph's outputs, read `new`."""
         for node in list(old.uses):
             node.replace_input(old, new)
+        for symbol, source in self.symbols.items():
+            if isinstance(source, ElementSource) and source.value == old.name:
+                self.symbols[symbol] = ElementSource(new.name, source.index)
         self.outputs = [new if value is old else value for value in self.outputs]
 
     def erase(self, nodes: Iterable[Node]) -> None:
@@ -203,10 +217,14 @@ class Graph:
         self.nodes = [node for node in self.nodes if id(node) not in doomed]
 
     def sort(self) -> None:
-        """Order the nodes so that each comes after its producers; the order is stable and deterministic."""
+        """Order the nodes so that each comes after its producers; the order is stable and deterministic.
+
+        What binds a symbol to an element counts as a producer for the nodes that speak of the symbol.
+        """
         done: set[int] = set()
         ordered: list[Node] = []
         position = {id(node): index for index, node in enumerate(self.nodes)}
+        binders = self._binders()
         for root in self.nodes:
             stack = [root]
             while stack:
@@ -214,10 +232,19 @@ class Graph:
                 if id(node) in done:
                     stack.pop()
                     continue
+                sources = [value.producer for value in node.operands]
+                if binders:
+                    symbols = {symbol for dim in node.dims() for symbol in free_symbols(dim)}
+                    sources += [
+                        binders[symbol] for symbol in self.symbols if symbol in symbols & binders.keys()
+                    ]
                 waiting = [
-                    v.producer
-                    for v in node.operands
-                    if v.producer is not None and id(v.producer) in position and id(v.producer) not in done
+                    source
+                    for source in sources
+                    if source is not None
+                    and source is not node
+                    and id(source) in position
+                    and id(source) not in done
                 ]
                 if waiting:
                     stack.extend(reversed(waiting))
@@ -226,3 +253,14 @@ class Graph:
                 ordered.append(node)
                 stack.pop()
         self.nodes = ordered
+
+    def _binders(self) -> dict[Symbol, Node]:
+        """The nodes from whose results symbols are bound."""
+        if not any(isinstance(source, ElementSource) for source in self.symbols.values()):
+            return {}
+        producers = {value.name: node for node in self.nodes for value in node.outputs}
+        return {
+            symbol: producers[source.value]
+            for symbol, source in self.symbols.items()
+            if isinstance(source, ElementSource) and source.value in producers
+        }

@@ -33,7 +33,7 @@ from dlc.ir.dims import Dim, DimExpr, Guard, Symbol, free_symbols, sort_key, to_
 from dlc.ir.dtypes import DType, Kind
 from dlc.ir.graph import ElementSource, Graph, Node, ShapeSource, Value
 from dlc.ir.operator import Array, Operator, operator_dims
-from dlc.ir.types import OptionalType, SequenceType, TensorType, Type
+from dlc.ir.types import OptionalType, SequenceType, TensorType, Type, type_dims
 
 #: The most elements of a constant that is written out.
 MOST_INLINE = 16
@@ -196,11 +196,6 @@ def _undeclared(graph: Graph) -> list[Symbol]:
         dims += operator_dims(node.op)
     found = {symbol for dim in dims for symbol in free_symbols(dim)}
     return sorted(found - graph.symbols.keys(), key=sort_key)
-
-
-def type_dims(type_: Type) -> tuple[Dim, ...]:
-    """The dims in a type."""
-    return type_.shape if isinstance(type_, TensorType) else type_dims(type_.element)
 
 
 def _constant_lines(value: Value, written: set[Value], digests: bool) -> Iterator[str]:

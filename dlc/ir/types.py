@@ -184,3 +184,8 @@ class OptionalType:
 
 
 Type: TypeAlias = TensorType | SequenceType | OptionalType
+
+
+def type_dims(type_: Type) -> tuple[Dim, ...]:
+    """The dims in a type."""
+    return type_.shape if isinstance(type_, TensorType) else type_dims(type_.element)

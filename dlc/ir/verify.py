@@ -11,8 +11,8 @@ from dlc.ir.dims import Dim, Symbol, free_symbols, known_equal
 from dlc.ir.dtypes import from_numpy
 from dlc.ir.graph import ElementSource, Graph, ShapeSource, Value
 from dlc.ir.operator import InferenceError, operator_dims
-from dlc.ir.text import RESERVED, type_dims
-from dlc.ir.types import TensorType, Type
+from dlc.ir.text import RESERVED
+from dlc.ir.types import TensorType, Type, type_dims
 
 _SHOWN = 20
 

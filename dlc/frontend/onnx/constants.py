@@ -62,7 +62,7 @@ class ConstantEvaluator:
 
     def _evaluated(self, node: Node) -> Sequence[Array] | None:
         """The outputs of a node with constant operands; None if their size is symbolic or over the budget."""
-        if node.regions:
+        if node.regions or not node.op.repeatable:
             return None
         nbytes = 0
         for output in node.outputs:

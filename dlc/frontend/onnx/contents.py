@@ -23,7 +23,6 @@ import numpy as np
 from dlc.frontend.onnx.content_elements import array_of, is_integer
 from dlc.frontend.onnx.content_rules import apply_rule, is_transparent
 from dlc.frontend.onnx.context import DimArray
-from dlc.frontend.onnx.settling import declare_sources, distinct_guards, materialize, remove_dead_nodes
 from dlc.ir.dims import Guard, Symbol
 from dlc.ir.dtypes import DType, Kind
 from dlc.ir.graph import Graph, Node, Value
@@ -156,18 +155,6 @@ class Contents:
         )
         self.known[value] = complete
         return complete
-
-    def settle(self) -> None:
-        """Drop what only served to compute shapes, and declare the symbols that remain in use.
-
-        Values whose elements are numbers of extents become DimTensors or constants first. Nodes that no
-        output needs are removed, and `graph.symbols` keeps the symbols that dims, guards or inputs speak of.
-        """
-        remove_dead_nodes(self._graph, self.sources)
-        materialize(self._graph, self)
-        remove_dead_nodes(self._graph, self.sources)
-        distinct_guards(self._graph)
-        declare_sources(self._graph, self.sources)
 
 
 def _is_small(value: Value) -> bool:

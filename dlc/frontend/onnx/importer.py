@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlc.errors import Error, Finding, LimitError, ModelError, ResourceError, UnsupportedError
+from dlc.errors import (
+    Error,
+    Finding,
+    InputError,
+    LimitError,
+    ModelError,
+    ResourceError,
+    UnsupportedError,
+    printable,
+)
 from dlc.frontend.onnx.contents import Contents
 from dlc.frontend.onnx.external import ExternalData
 from dlc.frontend.onnx.functions import FunctionTable, opset_imports
 from dlc.frontend.onnx.graph_importer import GraphImporter as GraphImporter, check_opset
 from dlc.frontend.onnx.reader import Source, SourceModel, read_model
 from dlc.frontend.onnx.scope import Scope
+from dlc.frontend.onnx.settling import settle
 from dlc.frontend.onnx.signature import InputSpec, ShapeSpec, Signature, check_output, forced_extents
 from dlc.frontend.onnx.tensors import TensorReader
 from dlc.ir.graph import Graph
@@ -73,8 +83,11 @@ def import_model(
     shapes: Mapping[str, ShapeSpec] | None = None,
     limits: Limits | None = None,
     external_data_dir: str | os.PathLike[str] | None = None,
+    outputs: Sequence[str] = (),
 ) -> ImportedModel:
     """Import `source` (path, bytes, binary file or ModelProto) within `limits`.
+
+    `outputs` names values of the main graph that become outputs after the model's own.
 
     `shapes` is that of `dlc.compile`; `external_data_dir` a further folder in which external data may lie. A
     symbolic dim for which the guards of the graph leave one extent only (a state of batch 1, say) gets that
@@ -95,7 +108,7 @@ def import_model(
         while new := forced_extents(attempt.graph, attempt.signature):
             fixed |= new
             attempt = _Attempt(model, external, {**(shapes or {}), **fixed}, limits)
-        return attempt.result()
+        return attempt.result(outputs)
     except UnicodeDecodeError:
         raise ModelError("a name in the model is not UTF-8", code="model/protobuf") from None
     except RecursionError:
@@ -149,11 +162,15 @@ class _Attempt:
         self.importer.define_initializers(proto.graph, self.scope)
         self.importer.import_nodes(proto.graph.node, self.scope)
 
-    def result(self) -> ImportedModel:
+    def result(self, extra: Sequence[str]) -> ImportedModel:
         """The finished model; UnsupportedError with all findings, or ModelError for outputs that are not as
         declared.
         """
         names = [info.name for info in self.proto.graph.output]
+        for name in extra:
+            if not self.scope.defines(name):
+                raise InputError(f"the model has no value '{printable(name)}'", code="input/name")
+        names += [name for name in dict.fromkeys(extra) if name not in names]
         outputs = self.importer.read_outputs(names, self.scope)
         findings = self.importer.findings
         if outputs is None or findings:
@@ -161,10 +178,11 @@ class _Attempt:
                 f"dlc does not compile {len(findings)} thing{'s' if len(findings) > 1 else ''} in the model",
                 findings=findings,
             )
-        for info, output in zip(self.proto.graph.output, outputs, strict=True):
+        for info, output in zip(self.proto.graph.output, outputs):
             check_output(info.name, output, info.type)
-            self.graph.add_output(output, info.name)
-        self.contents.settle()
+        for name, output in zip(names, outputs, strict=True):
+            self.graph.add_output(output, name)
+        settle(self.graph, self.contents)
         return ImportedModel(
             self.graph,
             self.model.name,
