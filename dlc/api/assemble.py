@@ -1,0 +1,168 @@
+"""From generated code to an artifact: the manifest and the members of a package, in memory."""
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlc.api.report import FusionReport, HostReport, KernelReport, Report
+from dlc.errors import printable
+from dlc.ir.dims import Dim, to_text
+from dlc.ir.graph import ShapeSource
+from dlc.runtime.call import Interface, Site
+from dlc.runtime.manifest import CONSTANT_ALIGNMENT, Constant, Manifest, ModelInfo, Symbol, TargetCode, TensorInfo
+from dlc.runtime.package import Content, package_bytes
+
+if TYPE_CHECKING:
+    from dlc.backends.cpu.backend import GeneratedCode
+    from dlc.frontend.onnx.importer import ImportedModel
+    from dlc.lowering.program import Host, Program
+    from dlc.options import Options
+    from dlc.target.cpu import CpuTarget
+
+CODE_MEMBER = "code/cpu.o"
+WEIGHTS_MEMBER = "weights.bin"
+INTERFACE_MEMBER = "interface.json"
+REPORT_MEMBER = "report.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """A compiled model before it is loaded: what a package holds.
+
+    `constants` are views of the weights, aligned to 64 bytes, in the driver's order. `hosts` are the host steps of
+    a model that has some, by step number.
+    """
+
+    manifest: Manifest
+    members: Mapping[str, Content]
+    interface: Interface
+    constants: Sequence[memoryview]
+    code: bytes
+    report: Report
+    hosts: Mapping[int, Host] = dataclasses.field(default_factory=dict)
+    program: Program | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all members."""
+        return sum(memoryview(np.asarray(content)).nbytes if isinstance(content, np.ndarray) else len(content)
+                   for content in self.members.values())
+
+    def to_bytes(self) -> bytes:
+        """The package."""
+        return package_bytes(self.manifest, self.members)
+
+
+def assemble(model: ImportedModel, options: Options, target: CpuTarget, code: GeneratedCode,
+             phases: Sequence[tuple[str, float]], nodes: int, rewrites: Sequence[tuple[str, int]]) -> Artifact:
+    """The artifact of a compilation."""
+    import dlc
+    program = code.program
+    weights, constants = pack_weights(program)
+    interface = describe(model, program)
+    report = make_report(model, target, code, phases, nodes, rewrites)
+    manifest = Manifest(
+        dlc=dlc.__version__,
+        model=ModelInfo(model.name, model.sha256, dict(model.opsets)),
+        inputs=tuple(TensorInfo(spec.name, value.tensor.dtype.text, tuple(map(extent, value.tensor.shape)))
+                     for spec, value in zip(model.inputs, model.graph.inputs, strict=True)),
+        outputs=tuple(TensorInfo(name, value.tensor.dtype.text, tuple(map(extent, value.tensor.shape)))
+                      for name, value in zip(model.outputs, model.graph.outputs, strict=True)),
+        targets=(TargetCode(target.name, target.triple, abi_version(), (CODE_MEMBER,),
+                            tuple(sorted(target.features))),),
+        constants=constants,
+        symbols=symbols(model, program),
+        options=options.to_dict(),
+    )
+    members: dict[str, Content] = {
+        CODE_MEMBER: code.object,
+        WEIGHTS_MEMBER: weights,
+        INTERFACE_MEMBER: json.dumps(dataclasses.asdict(interface), sort_keys=True).encode(),
+        REPORT_MEMBER: json.dumps(dataclasses.asdict(dataclasses.replace(report, phases=()))).encode(),
+    }
+    view = memoryview(weights).cast("B")
+    views = [view[c.offset:c.offset + c.size] for c in constants]
+    return Artifact(manifest, members, interface, views, code.object, report, host_steps(program), program)
+
+
+def abi_version() -> int:
+    """The version of the interface between generated code and the runtime."""
+    from dlc.runtime.abi import ABI_VERSION
+    return ABI_VERSION
+
+
+def extent(dim: Dim) -> int | str:
+    """An extent as a manifest holds it."""
+    return dim if isinstance(dim, int) else to_text(dim)
+
+
+def symbols(model: ImportedModel, program: Program) -> tuple[Symbol, ...]:
+    """The symbols of the interface, and where their numbers come from."""
+    names = {value.name: spec.name for value, spec in zip(model.graph.inputs, model.inputs, strict=True)}
+    result = []
+    for symbol in (*program.symbols, *program.run_symbols):
+        source = model.graph.symbols[symbol]
+        given = isinstance(source, ShapeSource)
+        result.append(Symbol(symbol.name, symbol.lo or 0, symbol.hi,
+                             names[source.value] if given else None,
+                             source.axis if isinstance(source, ShapeSource) else None))
+    return tuple(result)
+
+
+def pack_weights(program: Program) -> tuple[np.ndarray[Any, Any], tuple[Constant, ...]]:
+    """All constants in one aligned block of memory, and where each lies."""
+    import hashlib
+    offsets: list[int] = []
+    total = 0
+    for constant in program.constants:
+        offsets.append(total)
+        total += -(-constant.data.nbytes // CONSTANT_ALIGNMENT) * CONSTANT_ALIGNMENT
+    raw = np.zeros(total + CONSTANT_ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % CONSTANT_ALIGNMENT
+    block = raw[start:start + total]
+    entries = []
+    for index, (constant, offset) in enumerate(zip(program.constants, offsets, strict=True)):
+        data = np.ascontiguousarray(constant.data).reshape(-1).view(np.uint8)
+        block[offset:offset + data.size] = data
+        entries.append(Constant(f"{index} {printable(constant.name, 80)}", WEIGHTS_MEMBER, offset, data.size,
+                                hashlib.sha256(data).hexdigest()))
+    return block, tuple(entries)
+
+
+def describe(model: ImportedModel, program: Program) -> Interface:
+    """What the runtime must know of the driver."""
+    from dlc.lowering.program import Launch
+    kernels = []
+    for step in program.steps:
+        origin = ", ".join(step.origins) if isinstance(step, Launch) else ""
+        kernels.append(Site(f"node {origin}" if origin else "a step", origin or None))
+    return Interface(
+        symbols=tuple(symbol.name for symbol in program.symbols), inputs=len(program.inputs),
+        output_ranks=tuple(len(buffer.type.shape) for buffer in program.outputs),
+        run_symbols=len(program.run_symbols),
+        guards=tuple(Site(guard.message, guard.origin or None) for guard in program.guards),
+        kernels=tuple(kernels))
+
+
+def host_steps(program: Program) -> dict[int, Host]:
+    """The steps that run on the host, by number."""
+    from dlc.lowering.program import Host
+    return {step.index: step for step in program.steps if isinstance(step, Host)}
+
+
+def make_report(model: ImportedModel, target: CpuTarget, code: GeneratedCode, phases: Sequence[tuple[str, float]],
+                nodes: int, rewrites: Sequence[tuple[str, int]]) -> Report:
+    """The report of a compilation."""
+    from dlc.lowering.program import Launch
+    program = code.program
+    launches = tuple(KernelReport(code.kernels[s.kernel].function, code.kernels[s.kernel].template, s.origins)
+                     for s in program.steps if isinstance(s, Launch))
+    hosts = tuple(HostReport(", ".join(s.node.origin), s.node.op.name, s.reason)
+                  for s in host_steps(program).values())
+    fusions = tuple(FusionReport(d.producer, d.consumer, d.fused, d.reason) for d in program.decisions)
+    return Report(model.name, target.name, tuple(phases), nodes, launches, hosts, fusions, tuple(rewrites),
+                  sum(c.data.nbytes for c in program.constants), str(extent(program.arena)), len(code.object))

@@ -1,0 +1,129 @@
+"""dlc.compile: from a model to something that runs."""
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, BinaryIO, TypeAlias
+
+from dlc.api.assemble import Artifact, assemble
+from dlc.api.load import from_package_bytes
+from dlc.api.model import CompiledModel
+from dlc.api.report import CheckReport, HostReport
+from dlc.errors import Error, Finding, InputError, InternalError, UnsupportedError
+from dlc.limits import Limits
+from dlc.options import Options, ShapeSpec
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Any"
+Progress: TypeAlias = Callable[[str], None]
+
+
+def compile(source: Source, *, target: str | Sequence[str] = "native", shapes: Mapping[str, ShapeSpec] | None = None,
+            precision: str = "model", accuracy: str = "default", optimize: int = 2, threads: int | None = None,
+            strict: bool = False, memory: str = "default", outputs: Sequence[str] | None = None,
+            alias: Mapping[str, str] | None = None, tune: bool = False, cache: bool = True,
+            limits: Limits | None = None, progress: Progress | None = None,
+            external_data_dir: str | os.PathLike[str] | None = None) -> CompiledModel:
+    """Compile an ONNX model (path, bytes, binary file or ModelProto) for this machine or a named target.
+
+    The options are those of :class:`dlc.Options`. `progress` is called with the name of each phase as it begins.
+    Raises ModelError, UnsupportedError (with all findings), InputError, LimitError, ResourceError.
+    """
+    options = Options(target=target if isinstance(target, str) else tuple(target), shapes=shapes or {},
+                      precision=precision, accuracy=accuracy, optimize=optimize, threads=threads, strict=strict,
+                      memory=memory, outputs=tuple(outputs or ()), alias=alias or {}, tune=tune, cache=cache,
+                      limits=limits or Limits(),
+                      external_data_dir=None if external_data_dir is None else os.fspath(external_data_dir))
+    try:
+        artifact = build(source, options, progress or (lambda _: None))
+        return CompiledModel(artifact, threads=options.threads)
+    except (Error, MemoryError):
+        raise
+    except Exception as error:
+        raise InternalError(f"compilation failed: {type(error).__name__}: {error}") from error
+
+
+@dataclasses.dataclass
+class _Clock:
+    """Times the phases of a compilation."""
+
+    progress: Progress
+    phases: list[tuple[str, float]] = dataclasses.field(default_factory=list)
+
+    def run(self, name: str, work: Callable[[], Any]) -> Any:
+        """`work()`, timed under `name`."""
+        self.progress(name)
+        start = time.perf_counter()
+        result = work()
+        self.phases.append((name, time.perf_counter() - start))
+        return result
+
+
+def build(source: Source, options: Options, progress: Progress) -> Artifact:
+    """Everything that a compiled model consists of, in memory or from the compile cache."""
+    from dlc.api import cached
+    from dlc.target.cpu import resolve
+    if len(options.targets) != 1:
+        raise InputError("packages for several targets are not supported yet", hint="name one target",
+                         code="input/option")
+    target = resolve(options.targets[0])
+    clock = _Clock(progress)
+    key = clock.run("hash", lambda: cached.key(source, options, target)) if options.cache else None
+    if key is not None:
+        found = cached.find(key)
+        if found is not None:
+            return from_package_bytes(found)
+    artifact = _compile(source, options, target, clock)
+    if key is not None:
+        cached.store(key, artifact)
+    return artifact
+
+
+def _compile(source: Source, options: Options, target: Any, clock: _Clock) -> Artifact:
+    from dlc.backends.cpu.backend import generate
+    from dlc.frontend.onnx.importer import import_model
+    from dlc.lowering.lower import lower
+    from dlc.passes import optimize
+    model = clock.run("import", lambda: import_model(
+        source, shapes=options.shapes, limits=options.limits, external_data_dir=options.external_data_dir))
+    nodes = len(model.graph.nodes)
+    results = clock.run("optimize", lambda: optimize(model.graph, options.optimize))
+    program = clock.run("lower", lambda: lower(model.graph))
+    if options.strict:
+        refuse_hosts(program)
+    code = clock.run("generate", lambda: generate(program, target))
+    return assemble(model, options, target, code, clock.phases, nodes, results)
+
+
+def refuse_hosts(program: Any) -> None:
+    """UnsupportedError when a step runs on the host."""
+    hosts = host_reports(program)
+    if hosts:
+        findings = tuple(Finding(node=h.node, operator=h.operator, domain="", opset=0, dtypes=(), shapes=(),
+                                 reason=h.reason, hint="compile without strict=True to run it on the host")
+                         for h in hosts)
+        raise UnsupportedError(f"{len(hosts)} nodes have no native kernel", findings=findings,
+                               code="unsupported/strict")
+
+
+def host_reports(program: Any) -> tuple[HostReport, ...]:
+    """The steps of a program that run on the host."""
+    from dlc.lowering.program import Host
+    return tuple(HostReport(", ".join(step.node.origin), step.node.op.name, step.reason)
+                 for step in program.steps if isinstance(step, Host))
+
+
+def check(source: Source, *, shapes: Mapping[str, ShapeSpec] | None = None, limits: Limits | None = None,
+          external_data_dir: str | os.PathLike[str] | None = None) -> CheckReport:
+    """What keeps a model from being compiled, all at once, and what would run on the host."""
+    from dlc.frontend.onnx.importer import import_model
+    from dlc.lowering.lower import lower
+    from dlc.passes import optimize
+    try:
+        model = import_model(source, shapes=shapes, limits=limits, external_data_dir=external_data_dir)
+    except UnsupportedError as error:
+        return CheckReport("", 0, {}, error.findings, ())
+    nodes = len(model.graph.nodes)
+    optimize(model.graph, 2)
+    return CheckReport(model.name, nodes, dict(model.opsets), (), host_reports(lower(model.graph)))

@@ -1,0 +1,50 @@
+"""dlc.load: a package back to something that runs, without the compiler."""
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from dlc.api.assemble import INTERFACE_MEMBER, REPORT_MEMBER, Artifact
+from dlc.api.model import CompiledModel
+from dlc.api.report import Report
+from dlc.errors import PackageError
+from dlc.runtime.call import Interface, Site
+from dlc.runtime.package import Package
+
+
+def load(source: str | os.PathLike[str] | bytes, *, threads: int | None = None, copy_weights: bool = False,
+         verify: bool = False) -> CompiledModel:
+    """Open a package (path or bytes). Weights are mapped from the file, unless `copy_weights`.
+
+    A package is a program: load only what you would execute. Raises PackageError for a damaged package or one made
+    for another machine, InputError when there is no such file.
+    """
+    return CompiledModel(from_package(Package.open(source, copy=copy_weights, verify=verify)), threads=threads)
+
+
+def from_package_bytes(content: bytes) -> Artifact:
+    """The artifact that a package in memory holds."""
+    return from_package(Package.open(content))
+
+
+def from_package(package: Package) -> Artifact:
+    """The artifact that an open package holds; PackageError when this machine cannot run it."""
+    from dlc.target.cpu import native
+    manifest = package.manifest
+    machine = native()
+    target = manifest.target_for(machine.triple, machine.features)
+    code = package.code(target)
+    members = {name: package.member(name) for name in package.members if name != "manifest.json"}
+    try:
+        interface = _interface(json.loads(bytes(package.member(INTERFACE_MEMBER))))
+        report = Report.from_dict(json.loads(bytes(package.member(REPORT_MEMBER))) | {"phases": []})
+    except (ValueError, TypeError, KeyError) as error:
+        raise PackageError(f"the package's description is damaged: {error}") from None
+    constants = [package.constant(constant) for constant in manifest.constants]
+    return Artifact(manifest, members, interface, constants, code[0], report)
+
+
+def _interface(data: dict[str, Any]) -> Interface:
+    return Interface(tuple(data["symbols"]), data["inputs"], tuple(data["output_ranks"]), data["run_symbols"],
+                     tuple(Site(**site) for site in data["guards"]), tuple(Site(**site) for site in data["kernels"]))

@@ -1,0 +1,99 @@
+"""What was done to a model: phases, kernels, fusions with reasons, native share, memory, work."""
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from dlc.errors import Finding, printable
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelReport:
+    """One launch: its kernel's function and template, and the ONNX nodes that it computes."""
+
+    function: str
+    template: str
+    nodes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionReport:
+    """Whether two groups of nodes share a kernel, and why (not)."""
+
+    producer: str
+    consumer: str
+    fused: bool
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class HostReport:
+    """A node that runs on the host, and why."""
+
+    node: str
+    operator: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The report of a compilation. Seconds are wall time; bytes of the arena are text when sizes are symbolic."""
+
+    model: str
+    target: str
+    phases: tuple[tuple[str, float], ...]
+    nodes: int
+    kernels: tuple[KernelReport, ...]
+    hosts: tuple[HostReport, ...]
+    fusions: tuple[FusionReport, ...]
+    rewrites: tuple[tuple[str, int], ...]
+    constant_bytes: int
+    arena_bytes: str
+    code_bytes: int
+
+    @property
+    def native_share(self) -> float:
+        """The share of steps that run in generated code."""
+        steps = len(self.kernels) + len(self.hosts)
+        return len(self.kernels) / steps if steps else 1.0
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        return json.dumps(dataclasses.asdict(self) | {"native_share": self.native_share}, indent=1)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Report:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**data,
+                      "phases": tuple((name, seconds) for name, seconds in data["phases"]),
+                      "rewrites": tuple((name, count) for name, count in data["rewrites"]),
+                      "kernels": tuple(KernelReport(**{**k, "nodes": tuple(k["nodes"])}) for k in data["kernels"]),
+                      "hosts": tuple(HostReport(**h) for h in data["hosts"]),
+                      "fusions": tuple(FusionReport(**f) for f in data["fusions"])})
+
+    def __str__(self) -> str:
+        fused = sum(f.fused for f in self.fusions)
+        lines = [f"{printable(self.model)} for {self.target}: {self.nodes} nodes in {len(self.kernels)} launches of "
+                 f"{len({k.function for k in self.kernels})} kernels, {fused} fusions, "
+                 f"{self.native_share:.0%} native",
+                 f"weights {self.constant_bytes:,} bytes, arena {self.arena_bytes} bytes, code {self.code_bytes:,} bytes",
+                 "time: " + ", ".join(f"{name} {seconds:.3f} s" for name, seconds in self.phases)]
+        lines += [f"host: {printable(h.node)} ({h.operator}): {h.reason}" for h in self.hosts]
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckReport:
+    """Everything in a model that dlc cannot compile; `hosts` would run outside native code."""
+
+    model: str
+    nodes: int
+    opsets: dict[str, int]
+    findings: tuple[Finding, ...]
+    hosts: tuple[HostReport, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the model compiles."""
+        return not self.findings

@@ -1,0 +1,125 @@
+"""The tensors of a model's interface, and how arrays of a call are checked against them."""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dlc.errors import InputError, ShapeError, printable
+from dlc.ir.dims import Dim, DimExpr, Symbol, evaluate, parse
+from dlc.ir.dtypes import DType, from_text
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSpec:
+    """An input or output: its ONNX name, NumPy dtype and shape, whose extents are numbers or expressions."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str, ...]
+
+    def __str__(self) -> str:
+        return f"{printable(self.name)}: {self.dtype}{list(self.shape)}"
+
+
+class InputBinder:
+    """Checks one input's array and reads the symbols that its shape determines."""
+
+    def __init__(self, spec: TensorSpec, symbols: Mapping[str, Symbol], sources: Mapping[tuple[str, int], int]) -> None:
+        self.spec = spec
+        self.rank = len(spec.shape)
+        self.dtype = spec.dtype
+        self.fixed: list[tuple[int, int]] = []
+        self.reads: list[tuple[int, int]] = []
+        self.derived: list[tuple[int, Dim]] = []
+        for axis, extent in enumerate(spec.shape):
+            index = sources.get((spec.name, axis))
+            if isinstance(extent, int):
+                self.fixed.append((axis, extent))
+            elif index is not None:
+                self.reads.append((axis, index))
+            else:
+                self.derived.append((axis, parse(extent, symbols)))
+
+    def check(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """`array` in C order; InputError or ShapeError when it does not fit."""
+        if array.dtype != self.dtype:
+            if array.dtype.newbyteorder("=") != self.dtype:
+                raise InputError(
+                    f"input {printable(self.spec.name)!r} must have dtype {self.dtype}, not {array.dtype}",
+                    hint=f"convert it: x.astype(numpy.{self.dtype})", code="input/dtype")
+            array = array.astype(self.dtype)
+        shape = array.shape
+        if len(shape) != self.rank:
+            raise self._shape_error(shape)
+        for axis, extent in self.fixed:
+            if shape[axis] != extent:
+                raise self._shape_error(shape)
+        return array if array.flags.c_contiguous else np.array(array, order="C")
+
+    def check_derived(self, shape: tuple[int, ...], env: Mapping[str, int]) -> None:
+        """ShapeError where an extent differs from what other extents imply."""
+        for axis, dim in self.derived:
+            if shape[axis] != evaluate(dim, env):
+                raise self._shape_error(shape)
+
+    def _shape_error(self, shape: tuple[int, ...]) -> ShapeError:
+        wanted = ", ".join(str(extent) for extent in self.spec.shape)
+        return ShapeError(f"input {printable(self.spec.name)!r} must have shape [{wanted}], not {list(shape)}")
+
+
+def as_array(name: str, value: Any) -> tuple[np.ndarray[Any, Any], bool]:
+    """`value` as a NumPy array without a copy where possible, and whether it is a torch tensor."""
+    if isinstance(value, np.ndarray):
+        return value, False
+    kind = type(value).__module__.partition(".")[0]
+    if kind == "torch":
+        return _from_torch(name, value), True
+    if isinstance(value, np.generic | int | float | bool | list | tuple):
+        return np.asarray(value), False
+    if hasattr(value, "__dlpack__"):
+        return np.from_dlpack(value), False
+    raise InputError(f"input {printable(name)!r} must be an array or tensor, not {type(value).__name__}",
+                     code="input/array")
+
+
+def _from_torch(name: str, tensor: Any) -> np.ndarray[Any, Any]:
+    if tensor.requires_grad:
+        raise InputError(f"input {printable(name)!r} requires gradients", hint="pass tensor.detach()",
+                         code="input/array")
+    if tensor.device.type != "cpu":
+        raise InputError(f"input {printable(name)!r} lies on {tensor.device}", hint="pass tensor.cpu()",
+                         code="input/array")
+    import torch
+    if tensor.dtype is torch.bfloat16:
+        import ml_dtypes
+        bits: np.ndarray[Any, Any] = tensor.contiguous().view(torch.int16).numpy()
+        return bits.view(ml_dtypes.bfloat16)
+    array: np.ndarray[Any, Any] = tensor.numpy()
+    return array
+
+
+def to_torch(array: np.ndarray[Any, Any]) -> Any:
+    """A torch tensor over the array's memory."""
+    import torch
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def extent_text(dim: Dim) -> int | str:
+    """An extent as a number, or as text."""
+    return dim if isinstance(dim, int) else str(dim) if not isinstance(dim, DimExpr) else repr(dim)
+
+
+def numpy_dtype(text: str) -> np.dtype[Any]:
+    """The NumPy dtype of an element type's text name."""
+    dtype: DType = from_text(text)
+    return dtype.numpy
+
+
+def spec_symbols(specs: Sequence[tuple[str, int, int | None]]) -> dict[str, Symbol]:
+    """Symbols by name, from (name, minimum, maximum)."""
+    return {name: Symbol(name, low, high) for name, low, high in specs}

@@ -1,0 +1,87 @@
+"""Small questions that rules ask about values: which operator made it, which constant is it, who else reads it."""
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import numpy as np
+
+from dlc.ir.graph import Graph, Node, Value
+from dlc.ir.operator import Operator
+from dlc.ir.ops.pointwise import Binary, Unary
+
+Op = TypeVar("Op", bound=Operator)
+
+
+def made_by(value: Value | None, kind: type[Op]) -> tuple[Op, Node] | None:
+    """The operator and node that produced `value`, when it is of that kind."""
+    if value is None or value.producer is None or not isinstance(value.producer.op, kind):
+        return None
+    return value.producer.op, value.producer
+
+
+def operand(node: Node, index: int) -> Value:
+    """An operand that inference has found present."""
+    value = node.inputs[index]
+    if value is None:
+        raise TypeError(f"operand {index} of {node} is absent")
+    return value
+
+
+def unary(value: Value | None, fn: str) -> Value | None:
+    """The x of fn(x), when `value` is that."""
+    match made_by(value, Unary):
+        case (Unary(fn=name), node) if name == fn:
+            return operand(node, 0)
+    return None
+
+
+def binary(value: Value | None, fn: str) -> tuple[Value, Value] | None:
+    """The operands of fn(x, y), when `value` is that."""
+    match made_by(value, Binary):
+        case (Binary(fn=name), node) if name == fn:
+            return operand(node, 0), operand(node, 1)
+    return None
+
+
+def uniform(value: Value | None) -> float | None:
+    """The number that all elements of a constant have; None for other values, no elements, and non-numbers."""
+    if value is None or value.data is None or not value.data.size or value.tensor.dtype.bits == 0:
+        return None
+    first = value.data.reshape(-1)[:1]
+    if value.data.size > 1 and not (value.data == first).all():
+        return None
+    return None if np.iscomplexobj(first) else float(first[0])
+
+
+def with_number(value: Value | None, fn: str) -> tuple[Value, float] | None:
+    """(x, c) for fn(x, c) with a number c on the right; for commutative fn on either side."""
+    operands = binary(value, fn)
+    if operands is None:
+        return None
+    left, right = operands
+    number = uniform(right)
+    if number is not None:
+        return left, number
+    number = uniform(left) if fn in COMMUTATIVE else None
+    return None if number is None else (right, number)
+
+
+#: Binary functions whose operands may be exchanged.
+COMMUTATIVE = frozenset({"add", "mul", "max", "min", "and", "or", "xor", "bitwise_and", "bitwise_or", "bitwise_xor"})
+
+
+def is_close(number: float | None, wanted: float, relative: float = 1e-3) -> bool:
+    """Whether a constant is meant to be `wanted`: exporters write 1/sqrt(2) with 3 to 9 digits."""
+    return number is not None and math.isclose(number, wanted, rel_tol=relative)
+
+
+def read_only_by(graph: Graph, value: Value, *nodes: Node) -> bool:
+    """Whether nothing but `nodes` reads `value`."""
+    return not graph.output_uses(value) and all(user in nodes for user in value.uses)
+
+
+def used_once(graph: Graph, value: Value) -> bool:
+    """Whether exactly one node, and no graph output, reads `value`."""
+    return len(value.uses) == 1 and not graph.output_uses(value)
+
