@@ -23,6 +23,7 @@ class Status(IntEnum):
     NO_MEMORY = 2
     FAULT = 3
     HOST_ERROR = 4
+    LIMIT = 5
     GUARD = 1024
 
 
@@ -44,8 +45,17 @@ class Context(Structure):
         ("profile_count", c_int64),
         ("launches", c_int64),
         ("chunks", c_int64),
-        ("reserved", c_int64 * 2),
+        ("storages", c_void_p),
+        ("storage_count", c_int64),
+        ("storage_limit", c_int64),
+        ("reserved", c_int64 * 3),
     )
+
+
+class Storage(Structure):
+    """``dlc_storage``: memory whose size is only known during a run."""
+
+    _fields_ = (("address", c_void_p), ("bytes", c_int64))
 
 
 class CallBlock(Structure):

@@ -8,6 +8,7 @@ equal alignment collide in the sets of the caches, so the users of several block
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 from pathlib import Path
@@ -67,7 +68,8 @@ class Block:
         #: Address of the first byte; 0 after close().
         self.address = base + start
         if is_huge:
-            self._mapping.madvise(mmap.MADV_HUGEPAGE)
+            with contextlib.suppress(OSError):  # a kernel without huge pages
+                self._mapping.madvise(mmap.MADV_HUGEPAGE)
         if poison:
             self.poison()
 

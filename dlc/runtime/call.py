@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ctypes import addressof, c_int64, c_void_p, cast
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,10 +24,12 @@ from dlc.errors import (
     IndexFault,
     InputError,
     InternalError,
+    LimitError,
     ResourceError,
     ShapeError,
     printable,
 )
+from dlc.host import memory_limit
 from dlc.runtime.abi import (
     HOST_FUNCTION,
     NO_FAULT,
@@ -36,12 +38,15 @@ from dlc.runtime.abi import (
     Context,
     LaunchRecord,
     Status,
+    Storage,
     decode_fault,
 )
 from dlc.runtime.arena import Block
-from dlc.runtime.library import runtime
+from dlc.runtime.library import Runtime, runtime
 from dlc.runtime.loader import JitLibrary
 from dlc.runtime.threads import default_threads
+
+T = TypeVar("T")
 
 #: Shapes that are kept for symbol values seen before.
 _BINDINGS = 256
@@ -69,15 +74,17 @@ class Interface:
     """What the runtime knows of a generated driver.
 
     `symbols`: names of the symbols that :meth:`NativeModel.bind` takes values of; `run_symbols`: how many
-    further values the driver stores behind them during a run. `inputs` counts pointers; `output_ranks` has
-    one entry an output. `guards` are what dlc_shapes and the driver check, in their numbering, each with the
-    text of the error that its failure is. `kernels` are numbered as dlc_report_fault numbers them.
+    further values the driver stores behind them during a run; `storages`: how many growing storages it uses.
+    `inputs` counts pointers; `output_ranks` has one entry an output. `guards` are what dlc_shapes and the
+    driver check, in their numbering, each with the text of the error that its failure is. `kernels` are
+    numbered as dlc_report_fault numbers them.
     """
 
     symbols: tuple[str, ...]
     inputs: int
     output_ranks: tuple[int, ...]
     run_symbols: int = 0
+    storages: int = 0
     guards: tuple[Site, ...] = ()
     kernels: tuple[Site, ...] = ()
 
@@ -89,6 +96,15 @@ class Binding:
     symbols: tuple[int, ...]
     arena_bytes: int
     output_shapes: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a run left in its context: the values of all symbols, those known from the start first, and
+    (address, bytes) of each growing storage."""
+
+    symbols: tuple[int, ...]
+    storages: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -143,6 +159,8 @@ class NativeModel:
         self.interface = interface
         self.threads = default_threads() if threads is None else threads
         self.arena_limit = arena_limit
+        #: Most bytes of one growing storage: that, or what the machine has; 0 if neither is known.
+        self.storage_limit = min((bound for bound in (arena_limit, memory_limit()) if bound), default=0)
         self.host = host
         self.poison = poison
         self.runtime = runtime()
@@ -182,10 +200,12 @@ class NativeModel:
         inputs: Sequence[int | None],
         outputs: Sequence[int | None],
         cancel: CancelToken | None = None,
-    ) -> None:
+        collect: Callable[[RunState], T] | None = None,
+    ) -> T | None:
         """Run the model once. `inputs` and `outputs` are the addresses of contiguous arrays with the shapes
         of `binding`, in the interface's order (None where an optional one is absent); outputs are complete
-        when this returns.
+        when this returns. What depends on the data is for `collect`: it is called with the state of the run
+        while that is still there (it must copy what it wants to keep), and its result is returned.
 
         Raises IndexFault for an index out of range in the data, ShapeError for a guard that fails during the
         run, CancelledError, ResourceError, LimitError, and what the host function raises.
@@ -204,6 +224,7 @@ class NativeModel:
             status = self._call(slot.address)
             if status:
                 raise self._error(status, slot)
+            return None if collect is None else collect(slot.state())
         finally:
             if cancel is not None:
                 slot.context.cancel = None
@@ -299,7 +320,14 @@ class NativeModel:
             case Status.CANCELLED:
                 return CancelledError("the call was cancelled")
             case Status.NO_MEMORY:
-                return ResourceError("no memory for the threads' scratch blocks", hint="use fewer threads")
+                return ResourceError(
+                    "no memory for scratch blocks or for values whose size depends on the data"
+                )
+            case Status.LIMIT:
+                return LimitError(
+                    f"a value whose size depends on the data exceeds {self.storage_limit:,} bytes",
+                    hint="if the model is trusted, raise dlc.Limits(arena_bytes=...)",
+                )
             case Status.FAULT:
                 kernel, chunk = decode_fault(slot.context.fault)
                 site = self._site(self.interface.kernels, kernel)
@@ -381,7 +409,16 @@ class _Slot:
             constants=addressof(model.constant_table),
         )
         self.address = addressof(self._block)
-        weakref.finalize(self, model.runtime.release_scratch, self.context).atexit = False
+        self._storages = (Storage * max(1, interface.storages))()
+        self.context.storages = addressof(self._storages)
+        self.context.storage_count = interface.storages
+        self.context.storage_limit = model.storage_limit
+        weakref.finalize(self, _release, model.runtime, self.context, self._storages).atexit = False
+
+    def state(self) -> RunState:
+        """What the last run left here."""
+        storages = tuple((storage.address or 0, storage.bytes) for storage in self._storages)
+        return RunState(tuple(self.symbols), storages[: self.context.storage_count])
 
     def load(self, binding: Binding, poison: bool) -> None:
         """Take over the symbols of `binding`, with an arena that is large enough."""
@@ -402,6 +439,11 @@ class _Slot:
             self._arena.poison()
         self.symbols[: len(binding.symbols)] = binding.symbols
         self.binding = binding
+
+
+def _release(runtime: Runtime, context: Context, storages: object) -> None:
+    """Free the memory of a context; its table of `storages` is an argument so that it lives until then."""
+    runtime.release_memory(context)
 
 
 def _host_callback(host: HostFunction, errors: list[BaseException]) -> Any:

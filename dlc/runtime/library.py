@@ -36,9 +36,9 @@ class Runtime:
     pool: Pool
     call: Callable[[int], int]
 
-    def release_scratch(self, context: Context) -> None:
-        """Free the scratch block of a context that no call uses."""
-        _CONTEXT_FUNCTION(self.symbols["dlc_release_scratch"])(byref(context))
+    def release_memory(self, context: Context) -> None:
+        """Free the scratch block and the storages of a context that no call uses."""
+        _CONTEXT_FUNCTION(self.symbols["dlc_release_memory"])(byref(context))
 
 
 class Pool:

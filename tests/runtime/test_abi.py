@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dlc.errors import UnsupportedError
-from dlc.runtime.abi import ABI_VERSION, CallBlock, Context, LaunchRecord, Status
+from dlc.runtime.abi import ABI_VERSION, CallBlock, Context, LaunchRecord, Status, Storage
 from dlc.runtime.native import EXPORTS, compile_runtime, source
 from tests.runtime.native_code import compile_ir
 
@@ -111,7 +111,7 @@ int main(void) {
         for (int64_t i = 0; i < out[1]; i++) if (y[i] != (float)i + 0.5f) return 4;
     }
     if (context.launches != 100 || context.chunks != 10100 || dlc_pool_threads(context.pool) != 3) return 5;
-    dlc_release_scratch(&context);
+    dlc_release_memory(&context);
     dlc_pool_destroy(context.pool);
     printf("done\\n");
     return 0;
@@ -130,7 +130,12 @@ def test_header_declares_the_exports_and_the_version() -> None:
 
 @needs_compiler
 def test_structures_have_the_layout_of_the_header(tmp_path: Path) -> None:
-    structures = {"dlc_context": Context, "dlc_call_block": CallBlock, "dlc_launch_record": LaunchRecord}
+    structures = {
+        "dlc_context": Context,
+        "dlc_call_block": CallBlock,
+        "dlc_launch_record": LaunchRecord,
+        "dlc_storage": Storage,
+    }
     lines = ["#include <stddef.h>", f'#include "{HEADER}"']
     for name, structure in structures.items():
         lines.append(f'_Static_assert(sizeof({name}) == {_size(structure)}, "size of {name}");')

@@ -86,8 +86,7 @@ def test_files_of_other_tools_are_refused() -> None:
             read_archive(memoryview(buffer.getvalue()))
 
 
-# --- Tampering
-# ------------------------------------------------------------------------------------------------
+# --- Tampering ------------------------------------------------------------------------------------
 
 
 def _replace(data: bytes, old: bytes, new: bytes, occurrence: int = -1) -> bytes:

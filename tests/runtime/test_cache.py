@@ -80,8 +80,7 @@ def test_a_cache_that_is_switched_off() -> None:
     assert (cache.info().directory, cache.info().entries, cache.clear()) == (None, 0, 0)
 
 
-# --- Poisoning
-# ------------------------------------------------------------------------------------------------
+# --- Poisoning ------------------------------------------------------------------------------------
 
 
 def test_folders_and_files_are_private(tmp_path: Path) -> None:
@@ -179,8 +178,7 @@ def test_a_cache_that_cannot_be_written_to_is_no_error(
     assert entries(cache) == []
 
 
-# --- Size
-# -----------------------------------------------------------------------------------------------------
+# --- Size -----------------------------------------------------------------------------------------
 
 
 def test_the_least_recently_used_entries_go_first(tmp_path: Path) -> None:

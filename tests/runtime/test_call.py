@@ -25,7 +25,7 @@ from dlc.errors import (
     ResourceError,
     ShapeError,
 )
-from dlc.runtime.call import Binding, CancelToken, Interface, NativeModel, Site
+from dlc.runtime.call import Binding, CancelToken, Interface, NativeModel, RunState, Site
 from tests.runtime.guarded import guarded
 from tests.runtime.native_code import compile_ir
 
@@ -36,6 +36,7 @@ MODEL = """
 declare void @dlc_launch(ptr, ptr, ptr, i64)
 declare i64 @dlc_reserve_scratch(ptr, i64)
 declare void @dlc_report_fault(ptr, i64, i64)
+declare ptr @dlc_grow(ptr, i64, i64)
 declare i64 @dlc_host_step(ptr, i64, ptr, ptr)
 
 define void @add(ptr %args, i64 %chunk, ptr %scratch) {
@@ -117,6 +118,7 @@ entry:
     i64 4, label %memory
     i64 5, label %endless
     i64 6, label %unknown
+    i64 7, label %grow
   ]
 done:
   ret i64 0
@@ -141,6 +143,22 @@ endless:
   br i1 %is.stopped, label %done, label %endless
 unknown:
   ret i64 99
+grow:
+  ; Storage 1 grows by a page at a time to 4096 * n bytes; word 512 * i of it is set to i + 1.
+  br label %grow.next
+grow.next:
+  %i = phi i64 [ 0, %grow ], [ %i.next, %grow.store ]
+  %i.next = add i64 %i, 1
+  %bytes = mul i64 %i.next, 4096
+  %address = call ptr @dlc_grow(ptr %context, i64 1, i64 %bytes)
+  %failed = icmp eq ptr %address, null
+  br i1 %failed, label %done, label %grow.store
+grow.store:
+  %word = mul i64 %i, 512
+  %to = getelementptr i64, ptr %address, i64 %word
+  store i64 %i.next, ptr %to
+  %more = icmp slt i64 %i.next, %n
+  br i1 %more, label %grow.next, label %done
 }
 """
 
@@ -149,6 +167,7 @@ INTERFACE = Interface(
     inputs=2,
     output_ranks=(1, 2),
     run_symbols=1,
+    storages=2,
     guards=(Site("n <= 1,000,000", "/reshape\x1b"), Site("mode != 2", "/check")),
     kernels=(Site("Gather", "/embedding"), Site("Add")),
 )
@@ -281,8 +300,7 @@ def test_errors_during_the_run(mode: int, error: type[Exception], message: str) 
     good.check()
 
 
-# --- Host steps
-# -----------------------------------------------------------------------------------------------
+# --- Host steps -----------------------------------------------------------------------------------
 
 
 def test_host_steps_see_buffers_and_symbols() -> None:
@@ -328,8 +346,46 @@ def test_a_host_step_may_run_another_model() -> None:
     inner_arrays.check()
 
 
-# --- Several threads
-# ------------------------------------------------------------------------------------------
+# --- Sizes that depend on the data -----------------------------------------------------------------
+
+
+def test_storages_grow_and_keep_their_content() -> None:
+    model, arrays = load(), Arrays(300, mode=7)
+
+    def collect(state: RunState) -> tuple[int, ...]:
+        (unused, none), (address, size) = state.storages
+        assert state.symbols == (300, 77) and unused == none == 0
+        assert address % 4096 == 0 and 300 * 4096 <= size <= 600 * 4096
+        words = np.ctypeslib.as_array((ctypes.c_int64 * (300 * 512)).from_address(address)).reshape(300, 512)
+        assert not words[:, 1:].any()
+        return tuple(words[:, 0].tolist())
+
+    binding = model.bind((300,))
+    for _ in range(2):
+        result = model.run(binding, arrays.inputs, arrays.outputs, collect=collect)
+        assert result == tuple(range(1, 301))
+    assert model.run(binding, arrays.inputs, arrays.outputs) is None
+
+
+def test_storages_have_a_limit() -> None:
+    model, arrays, small = load(arena_limit=100_000), Arrays(300, mode=7), Arrays(24, mode=7)
+    with pytest.raises(LimitError, match="depends on the data exceeds 100,000 bytes"):
+        model.run(model.bind((300,)), arrays.inputs, arrays.outputs)
+    model.run(model.bind((24,)), small.inputs, small.outputs)
+
+
+def test_a_failing_collector_gives_the_context_back() -> None:
+    model, arrays = load(contexts=1), Arrays(10)
+
+    def collect(state: RunState) -> None:
+        raise KeyError(state.symbols)
+
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            model.run(model.bind((10,)), arrays.inputs, arrays.outputs, collect=collect)
+
+
+# --- Several threads ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("contexts", [1, 2, 8])
@@ -408,8 +464,7 @@ def _ignore_cancel(model: NativeModel, arrays: Arrays, token: CancelToken) -> No
         model.run(model.bind((3000,)), arrays.inputs, arrays.outputs, token)
 
 
-# --- Memory
-# ---------------------------------------------------------------------------------------------------
+# --- Memory ---------------------------------------------------------------------------------------
 
 
 def test_the_arena_is_kept_between_runs_unless_it_is_poisoned() -> None:
@@ -443,6 +498,8 @@ def test_memory_is_free_as_soon_as_the_model_is() -> None:
         for _ in range(20):
             model, arrays = load(host=lambda *_: None), Arrays(700_000)
             model.run(model.bind((700_000,)), arrays.inputs, arrays.outputs)
+            arrays = Arrays(1000, mode=7)
+            model.run(model.bind((1000,)), arrays.inputs, arrays.outputs)
             del model, arrays
         assert _mappings() - before < 20
     finally:

@@ -146,8 +146,7 @@ def test_writing_checks_the_manifest_against_the_members() -> None:
         package_bytes(manifest, {**members, MANIFEST: b"{}"})
 
 
-# --- Damage
-# ---------------------------------------------------------------------------------------------------
+# --- Damage ---------------------------------------------------------------------------------------
 
 
 def _damaged(member: str) -> bytes:
@@ -240,8 +239,7 @@ def test_a_removed_or_replaced_file_stays_usable(tmp_path: Path) -> None:
     package.verify()
 
 
-# --- Manifests
-# ------------------------------------------------------------------------------------------------
+# --- Manifests ------------------------------------------------------------------------------------
 
 MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "another format": lambda m: m.update(format=2),

@@ -244,7 +244,7 @@ def test_scratch_blocks_are_separate_and_large_enough(pool: Pool) -> None:
         assert all(block % 4096 == 0 for block in blocks)
         assert all(after - before >= size for before, after in itertools.pairwise(sorted(blocks)))
     assert context.scratch_bytes >= 5_000_000
-    runtime().release_scratch(context)
+    runtime().release_memory(context)
     assert context.scratch is None and context.scratch_bytes == 0
 
 
@@ -261,7 +261,7 @@ def test_scratch_that_cannot_be_had(pool: Pool, size: int) -> None:
     assert context.scratch_bytes == 0
     symbols[0] = 10
     assert runtime().call(ctypes.addressof(call)) == Status.OK
-    runtime().release_scratch(context)
+    runtime().release_memory(context)
 
 
 def _reserve(context: Context, size: int) -> None:

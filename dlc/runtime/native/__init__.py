@@ -15,13 +15,14 @@ from dlc.errors import UnsupportedError, printable
 #: What the runtime offers to drivers, kernels and callers; see dlc.h.
 EXPORTS = (
     "dlc_call",
+    "dlc_grow",
     "dlc_host_step",
     "dlc_launch",
     "dlc_pool_create",
     "dlc_pool_destroy",
     "dlc_pool_threads",
     "dlc_pool_wakeups",
-    "dlc_release_scratch",
+    "dlc_release_memory",
     "dlc_report_fault",
     "dlc_reserve_scratch",
 )

@@ -72,10 +72,87 @@ out:
   ret i64 %status
 }
 
-define void @dlc_release_scratch(ptr %context) {
+; Growing at least doubles, so that a loop which appends copies each byte a bounded number of times; the system
+; moves pages rather than bytes.
+define ptr @dlc_grow(ptr %context, i64 %index, i64 %bytes) {
+entry:
+  %stopped = call i1 @is_stopped(ptr %context)
+  br i1 %stopped, label %failed, label %find
+find:
+  %storages.p = getelementptr %Context, ptr %context, i64 0, i32 14
+  %storages = load ptr, ptr %storages.p
+  %address.p = getelementptr %Storage, ptr %storages, i64 %index, i32 0
+  %bytes.p = getelementptr %Storage, ptr %storages, i64 %index, i32 1
+  %old.bytes = load i64, ptr %bytes.p
+  %old = load ptr, ptr %address.p
+  %enough = icmp ule i64 %bytes, %old.bytes
+  br i1 %enough, label %keep, label %check
+keep:
+  ret ptr %old
+check:
+  %limit.p = getelementptr %Context, ptr %context, i64 0, i32 16
+  %limit = load i64, ptr %limit.p
+  %is.limited = icmp ne i64 %limit, 0
+  %most = select i1 %is.limited, i64 %limit, i64 1152921504606846976
+  %too.large = icmp ugt i64 %bytes, %most
+  br i1 %too.large, label %over, label %size
+over:
+  %limit.status = select i1 %is.limited, i64 5, i64 2                   ; DLC_LIMIT or DLC_NO_MEMORY
+  br label %fail
+size:
+  %doubled = shl i64 %old.bytes, 1
+  %capped = call i64 @llvm.umin.i64(i64 %doubled, i64 %most)
+  %wanted = call i64 @llvm.umax.i64(i64 %capped, i64 %bytes)
+  %above = add i64 %wanted, 4095
+  %rounded = and i64 %above, -4096
+  %is.new = icmp eq i64 %old.bytes, 0
+  br i1 %is.new, label %map, label %extend
+map:
+  %mapped = call ptr @map_block(i64 %rounded)
+  br label %test
+extend:
+  %extended = call ptr (ptr, i64, i64, i32, ...) @mremap(ptr %old, i64 %old.bytes, i64 %rounded, i32 1)    ; MAYMOVE
+  %moved = icmp ne ptr %extended, inttoptr (i64 -1 to ptr)
+  %extended.or.null = select i1 %moved, ptr %extended, ptr null
+  br label %test
+test:
+  %new = phi ptr [ %mapped, %map ], [ %extended.or.null, %extend ]
+  %is.null = icmp eq ptr %new, null
+  br i1 %is.null, label %fail, label %done
+done:
+  store ptr %new, ptr %address.p
+  store i64 %rounded, ptr %bytes.p
+  ret ptr %new
+fail:
+  %status = phi i64 [ %limit.status, %over ], [ 2, %test ]
+  %status.p = getelementptr %Context, ptr %context, i64 0, i32 5
+  store i64 %status, ptr %status.p
+  br label %failed
+failed:
+  ret ptr null
+}
+
+define void @dlc_release_memory(ptr %context) {
+entry:
   %scratch.p = getelementptr %Context, ptr %context, i64 0, i32 2
   %bytes.p = getelementptr %Context, ptr %context, i64 0, i32 3
   call void @free_block(ptr %scratch.p, ptr %bytes.p)
+  %storages.p = getelementptr %Context, ptr %context, i64 0, i32 14
+  %storages = load ptr, ptr %storages.p
+  %count.p = getelementptr %Context, ptr %context, i64 0, i32 15
+  %count = load i64, ptr %count.p
+  br label %next
+next:
+  %index = phi i64 [ 0, %entry ], [ %index.next, %free ]
+  %more = icmp slt i64 %index, %count
+  br i1 %more, label %free, label %out
+free:
+  %address.p = getelementptr %Storage, ptr %storages, i64 %index, i32 0
+  %size.p = getelementptr %Storage, ptr %storages, i64 %index, i32 1
+  call void @free_block(ptr %address.p, ptr %size.p)
+  %index.next = add i64 %index, 1
+  br label %next
+out:
   ret void
 }
 

@@ -21,9 +21,10 @@ extern "C" {
 enum {
     DLC_OK = 0,
     DLC_CANCELLED = 1,  /* the caller's cancel word was found set */
-    DLC_NO_MEMORY = 2,  /* scratch memory could not be had */
+    DLC_NO_MEMORY = 2,  /* memory for scratch or a storage could not be had */
     DLC_FAULT = 3,      /* an index that came from data was out of range; see dlc_context.fault */
     DLC_HOST_ERROR = 4, /* the host callback reported a failure */
+    DLC_LIMIT = 5,      /* a storage would grow beyond dlc_context.storage_limit */
     DLC_GUARD = 1024    /* DLC_GUARD + i: guard i, checked during the run, failed */
 };
 
@@ -42,6 +43,12 @@ typedef struct {
     int64_t end;
 } dlc_launch_record;
 
+/* Memory whose size is only known during a run. The context keeps it for its next call. */
+typedef struct {
+    void *address; /* aligned to 4096 */
+    int64_t bytes;
+} dlc_storage;
+
 /* The state of one call. A context serves one call at a time and may be used again for the next.
  * Create it zeroed, then set `pool`, `threads` and what else is wanted. */
 typedef struct {
@@ -59,7 +66,10 @@ typedef struct {
     int64_t profile_count;      /* launches seen; those beyond the capacity are not stored */
     int64_t launches;        /* counters, never reset by the runtime: calls of dlc_launch that ran, */
     int64_t chunks;          /* and chunks that they ran */
-    int64_t reserved[2];
+    dlc_storage *storages;   /* the model's growing storages (zeroed by the caller), or null if it has none */
+    int64_t storage_count;
+    int64_t storage_limit;   /* most bytes of one storage; 0: no limit */
+    int64_t reserved[3];
 } dlc_context;
 
 /* -- Exported by a compiled model --------------------------------------------------------------------- */
@@ -109,8 +119,8 @@ typedef struct {
  * a fault was recorded, else DLC_OK. Outputs are complete only after DLC_OK. */
 int64_t dlc_call(const dlc_call_block *call);
 
-/* Frees the scratch block of a context that is no longer needed. */
-void dlc_release_scratch(dlc_context *context);
+/* Frees the scratch block and the storages of a context that is no longer needed. */
+void dlc_release_memory(dlc_context *context);
 
 /* -- Exported by the runtime, for drivers and kernels ------------------------------------------------------- */
 
@@ -123,6 +133,11 @@ void dlc_launch(dlc_context *context, dlc_kernel_fn kernel, void *args, int64_t 
 /* Makes the scratch block of every participant of later launches at least `bytes` long, aligned to 4096.
  * Returns 0, or DLC_NO_MEMORY (also stored in context->status). */
 int64_t dlc_reserve_scratch(dlc_context *context, int64_t bytes);
+
+/* Makes storage `index` of the context at least `bytes` long and returns its address, which may have changed.
+ * What this call stored there is kept; the rest is undefined, as it may come from an earlier call. Null, with context->status set, if that cannot be done: then the
+ * launches and host steps that would use it are skipped. */
+void *dlc_grow(dlc_context *context, int64_t index, int64_t bytes);
 
 /* Records a bad index met by a kernel that clamped it and went on. Keeps the smallest (kernel, chunk), whatever
  * the order of the reports. `fault` is the address of dlc_context.fault, which kernels receive as an argument. */

@@ -3,7 +3,11 @@
 
 ;                    0: pool   2: scratch   4: cancel   6: fault  8: host data   10: capacity   12: launches
 ;                      1: threads 3: bytes     5: status  7: host   9: profile      11: count      13: chunks
-%Context = type { ptr, i64, ptr, i64, ptr, i64, i64, ptr, ptr, ptr, i64, i64, i64, i64, [2 x i64] }
+;                   14: storages  15: their number  16: most bytes of each
+%Context = type { ptr, i64, ptr, i64, ptr, i64, i64, ptr, ptr, ptr, i64, i64, i64, i64, ptr, i64, i64, [3 x i64] }
+
+;                 address, bytes
+%Storage = type { ptr, i64 }
 
 ;              driver, context, symbols, inputs, outputs, constants, arena
 %Call = type { ptr, ptr, ptr, ptr, ptr, ptr, ptr }
@@ -36,6 +40,7 @@
 
 declare i64 @syscall(i64, ...)
 declare ptr @mmap(ptr, i64, i32, i32, i32, i64)
+declare ptr @mremap(ptr, i64, i64, i32, ...)
 declare i32 @munmap(ptr, i64)
 declare i32 @madvise(ptr, i64, i32)
 declare i32 @prctl(i32, ...)
