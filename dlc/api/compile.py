@@ -84,16 +84,18 @@ def _compile(source: Source, options: Options, target: Any, clock: _Clock) -> Ar
     from dlc.backends.cpu.backend import generate
     from dlc.frontend.onnx.importer import import_model
     from dlc.lowering.lower import lower
-    from dlc.passes import optimize
+    from dlc.passes.pipeline import default_pipeline
     model = clock.run("import", lambda: import_model(
         source, shapes=options.shapes, limits=options.limits, external_data_dir=options.external_data_dir))
     nodes = len(model.graph.nodes)
-    results = clock.run("optimize", lambda: optimize(model.graph, options.optimize))
+    results = clock.run("optimize", lambda: default_pipeline(options.optimize).run(model.graph))
     program = clock.run("lower", lambda: lower(model.graph))
     if options.strict:
         refuse_hosts(program)
     code = clock.run("generate", lambda: generate(program, target))
-    return assemble(model, options, target, code, clock.phases, nodes, results)
+    rewrites = [(f"{step.name}: {rule}", count) for step, statistics, _ in results.steps
+                for rule, count in sorted(statistics.rewrites.items())]
+    return assemble(model, options, target, code, clock.phases, nodes, rewrites)
 
 
 def refuse_hosts(program: Any) -> None:
@@ -119,11 +121,11 @@ def check(source: Source, *, shapes: Mapping[str, ShapeSpec] | None = None, limi
     """What keeps a model from being compiled, all at once, and what would run on the host."""
     from dlc.frontend.onnx.importer import import_model
     from dlc.lowering.lower import lower
-    from dlc.passes import optimize
+    from dlc.passes.pipeline import default_pipeline
     try:
         model = import_model(source, shapes=shapes, limits=limits, external_data_dir=external_data_dir)
     except UnsupportedError as error:
         return CheckReport("", 0, {}, error.findings, ())
     nodes = len(model.graph.nodes)
-    optimize(model.graph, 2)
+    default_pipeline().run(model.graph)
     return CheckReport(model.name, nodes, dict(model.opsets), (), host_reports(lower(model.graph)))

@@ -1,19 +1,32 @@
 """Grouping: which operators share a kernel, and why (not).
 
 The kernels of all nodes are fused step by step. A pointwise or movement kernel that is the only reader of a
-contraction, reduction or norm becomes its epilogue; one that is read by a kernel is computed inside that kernel's
-loads, where this repeats little work. Every decision is recorded.
+contraction, reduction or norm becomes its epilogue; one that is read by a kernel is computed inside that
+kernel's loads, where this repeats little work. Every decision is recorded.
 """
+
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 
+from dlc.ir.dims import FloorDiv, Mod, terms_of
 from dlc.ir.graph import Graph, Node, Value
+from dlc.ir.ops.layout import Relayout
+from dlc.ir.ops.movement import Reshape
 from dlc.lowering import expr as e
 from dlc.lowering.draft import LoweredKernel, Names
 from dlc.lowering.fuse import (
-    Declined, append, expression_cost, inline, is_movement, reads_in_stages, realize, recomputes, single_store)
+    Declined,
+    append,
+    expression_cost,
+    inline,
+    is_movement,
+    reads_in_stages,
+    realize,
+    recomputes,
+    single_store,
+)
 from dlc.lowering.inspect import loads, stages
 from dlc.lowering.kernel import Contract, Recur, Routine
 from dlc.lowering.program import Decision
@@ -86,7 +99,7 @@ class _Grouper:
     def _readers(self) -> dict[Value, list[int]]:
         readers: dict[Value, list[int]] = {}
         for position, item in enumerate(self.items):
-            values: Sequence[Value] = (item.inputs if isinstance(item, LoweredKernel) else item.node.operands)
+            values: Sequence[Value] = item.inputs if isinstance(item, LoweredKernel) else item.node.operands
             for value in values:
                 readers.setdefault(value, []).append(position)
         return readers
@@ -117,10 +130,15 @@ class _Grouper:
         kernels = [self.items[user] for user in users]
         if not all(isinstance(kernel, LoweredKernel) for kernel in kernels):
             return False
+        if value.producer is not None and isinstance(value.producer.op, Relayout):
+            return False
         readers = [kernel for kernel in kernels if isinstance(kernel, LoweredKernel)]
         if store is None:
             if len(readers) != 1:
                 self._decline(item, readers[0], "the result has several readers")
+                return False
+            if any(isinstance(v.producer.op, Relayout) for v in readers[0].outputs if v.producer is not None):
+                self._decline(item, readers[0], "the result is stored in its own layout first")
                 return False
             return self._try(users[0], item, readers[0], append(item, readers[0], param))
         new: list[LoweredKernel] = []
@@ -135,8 +153,9 @@ class _Grouper:
             self._record(item, reader, True, "computed where it is read")
         return True
 
-    def _try(self, user: int, item: LoweredKernel, reader: LoweredKernel,
-             result: LoweredKernel | Declined) -> bool:
+    def _try(
+        self, user: int, item: LoweredKernel, reader: LoweredKernel, result: LoweredKernel | Declined
+    ) -> bool:
         if isinstance(result, Declined):
             self._decline(item, reader, result.reason)
             return False
@@ -147,8 +166,9 @@ class _Grouper:
         self._record(item, reader, True, "applied to the result while it is in registers")
         return True
 
-    def _inlined(self, item: LoweredKernel, reader: LoweredKernel, param: str, value: e.Expr,
-                 count: int) -> LoweredKernel | Declined:
+    def _inlined(
+        self, item: LoweredKernel, reader: LoweredKernel, param: str, value: e.Expr, count: int
+    ) -> LoweredKernel | Declined:
         """The reader with the producer inside, if that repeats little work."""
         if any(isinstance(stage, Routine) for stage in stages(reader.kernel.body)):
             return Declined("the reader is a routine that wants its operands in memory")
@@ -165,7 +185,9 @@ class _Grouper:
         several = reads_in_stages(reader.kernel, param) > 1 and cost > CHEAP
         if several:
             indices = {load.index for load in loads(reader.kernel.body) if load.param == param}
-            if len(indices) != 1 or any(load.mask for load in loads(reader.kernel.body) if load.param == param):
+            if len(indices) != 1 or any(
+                load.mask for load in loads(reader.kernel.body) if load.param == param
+            ):
                 return Declined("several stages read it at different places")
             reader = realize(reader, param, self.names.local())
         result = inline(item, reader, param)
@@ -179,14 +201,15 @@ class _Grouper:
         self._record(producer, consumer, False, reason)
 
     def _record(self, producer: LoweredKernel, consumer: LoweredKernel, fused: bool, reason: str) -> None:
-        decision = Decision(", ".join(producer.kernel.origins), ", ".join(consumer.kernel.origins), fused, reason)
+        decision = Decision(
+            ", ".join(producer.kernel.origins), ", ".join(consumer.kernel.origins), fused, reason
+        )
         if decision not in self.decisions[-64:]:
             self.decisions.append(decision)
 
 
 def _is_view(node: Node) -> bool:
     """Whether the node only gives row-major memory another shape."""
-    from dlc.ir.ops.movement import Reshape
     if not isinstance(node.op, Reshape):
         return False
     return all(value.tensor.layout is None for value in (*node.operands, *node.outputs))
@@ -194,10 +217,9 @@ def _is_view(node: Node) -> bool:
 
 def _disturbs_rows(value: e.Expr) -> bool:
     """Whether reading through this movement expression needs divisions."""
-    from dlc.ir.dims import FloorDiv, Mod, terms_of
     assert isinstance(value, e.Load)
     for entry in value.index:
-        if isinstance(entry, e.Expr) or isinstance(entry, int):
+        if isinstance(entry, e.Expr | int):
             continue
         if any(isinstance(monomial, FloorDiv | Mod) for monomial, _ in terms_of(entry)[0]):
             return True

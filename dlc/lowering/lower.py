@@ -1,10 +1,11 @@
 """From a graph to a Program: group, split into launches, lay out memory, number the constants."""
+
 from __future__ import annotations
 
 import dataclasses
 
-from dlc.ir.dims import Dim, Symbol, ceildiv, product
 from dlc.ir.builder import GraphBuilder
+from dlc.ir.dims import Dim, Symbol, ceildiv, product
 from dlc.ir.graph import ElementSource, Graph, ShapeSource, Value
 from dlc.ir.ops.movement import Reshape
 from dlc.lowering.canonical import canonicalize
@@ -13,7 +14,18 @@ from dlc.lowering.group import Grouping, HostNode, ViewNode, group
 from dlc.lowering.kernel import Kernel
 from dlc.lowering.memory import ALIGN, Lifetime, lay_out
 from dlc.lowering.program import (
-    Bind, Buffer, Check, Constant, Host, Launch, Program, Step, Storage, StorageKind)
+    Bind,
+    Buffer,
+    Check,
+    Constant,
+    Host,
+    Launch,
+    Program,
+    Step,
+    Storage,
+    StorageKind,
+)
+from dlc.lowering.rules.layout import fill_halo
 from dlc.lowering.rules.registry import lower_node
 from dlc.lowering.split import split_nests
 
@@ -70,23 +82,44 @@ class _Lowering:
                     if node.output in outputs:
                         aliased.add(source)
                 case LoweredKernel():
-                    work += [_Work(part, part.inputs, part.outputs) for part in split_nests(item)]
+                    work += self._launches(item)
+                    for value in item.outputs:
+                        halo = fill_halo(value, self.names)
+                        work += self._launches(halo) if halo is not None else []
                 case HostNode(node):
                     work.append(_Work(item, list(node.operands), list(node.outputs)))
         arena = self._assign_memory(work)
         inputs = tuple(self._buffer(value) for value in self.graph.inputs)
         steps: list[Step] = []
         bound: set[Value] = set()
-        shape_symbols = tuple(s for s, source in self.graph.symbols.items() if isinstance(source, ShapeSource))
+        shape_symbols = tuple(
+            s for s, source in self.graph.symbols.items() if isinstance(source, ShapeSource)
+        )
         run_symbols: list[Symbol] = []
         for each in work:
             steps.append(self._step(each, len(steps)))
             for value in each.writes:
                 self._bind(value, bound, run_symbols, steps)
         results = tuple(self._buffer(value) for value in self.graph.outputs)
-        constants = tuple(Constant(value.name, value.data) for value in self.constants if value.data is not None)
-        return Program(shape_symbols, tuple(run_symbols), tuple(self.graph.guards), inputs, results, constants,
-                       tuple(self.kernels), tuple(steps), arena, tuple(self.grouping.decisions))
+        constants = tuple(
+            Constant(value.name, value.data) for value in self.constants if value.data is not None
+        )
+        return Program(
+            shape_symbols,
+            tuple(run_symbols),
+            tuple(self.graph.guards),
+            inputs,
+            results,
+            constants,
+            tuple(self.kernels),
+            tuple(steps),
+            arena,
+            tuple(self.grouping.decisions),
+        )
+
+    def _launches(self, item: LoweredKernel) -> list[_Work]:
+        """The launches of a kernel, one a nest."""
+        return [_Work(part, part.inputs, part.outputs) for part in split_nests(item)]
 
     def _root(self, value: Value) -> Value:
         return self.root.get(value, value)
@@ -107,12 +140,14 @@ class _Lowering:
         lifetimes = [Lifetime(value.name, nbytes(value), first[value], last[value]) for value in first]
         offsets, arena = lay_out(lifetimes)
         for value, offset in zip(first, offsets, strict=True):
-            self.buffers[value] = Buffer(value.name, Storage(StorageKind.ARENA, 0, nbytes(value)), offset,
-                                         value.tensor)
+            self.buffers[value] = Buffer(
+                value.name, Storage(StorageKind.ARENA, 0, nbytes(value)), offset, value.tensor
+            )
         for value, index in outputs.items():
             if value.producer is not None:
-                self.buffers[value] = Buffer(value.name, Storage(StorageKind.OUTPUT, index, nbytes(value)), 0,
-                                             value.tensor)
+                self.buffers[value] = Buffer(
+                    value.name, Storage(StorageKind.OUTPUT, index, nbytes(value)), 0, value.tensor
+                )
         return arena
 
     def _buffer(self, value: Value) -> Buffer:
@@ -133,8 +168,13 @@ class _Lowering:
     def _step(self, each: _Work, position: int) -> Step:
         if isinstance(each.item, HostNode):
             node = each.item.node
-            return Host(position, node, tuple(None if v is None else self._buffer(v) for v in node.inputs),
-                        tuple(self._buffer(v) for v in node.outputs), each.item.reason)
+            return Host(
+                position,
+                node,
+                tuple(None if v is None else self._buffer(v) for v in node.inputs),
+                tuple(self._buffer(v) for v in node.outputs),
+                each.item.reason,
+            )
         kernel, params = canonicalize(each.item)
         index = self.kernels.setdefault(kernel, len(self.kernels))
         buffers = tuple(self._buffer(each.item.values[param]) for param in params)
@@ -151,6 +191,7 @@ class _Lowering:
                 steps.append(Bind(symbol, self._buffer(value), source.index))
                 for index, guard in enumerate(self.graph.guards):
                     from dlc.ir.dims import free_symbols
+
                     if symbol in free_symbols(guard.left) | free_symbols(guard.right):
                         steps.append(Check(guard, index))
 

@@ -5,9 +5,11 @@ import dataclasses
 
 from dlc.backends.cpu import access
 from dlc.ir.dims import Dim, Symbol, ceildiv, free_symbols, linear, substitute as substitute_dim
+from dlc.ir.types import FillKind
 from dlc.lowering import expr as e
+from dlc.lowering.fuse import mask_expression, zero
 from dlc.lowering.inspect import loads, map_stage, stage_dims, stages
-from dlc.lowering.kernel import Axis, AxisKind, Contract, Kernel, Recur, Reduce, Stage, Store
+from dlc.lowering.kernel import Axis, AxisKind, Kernel, Recur, Reduce, Stage, Store
 
 
 def normalize(kernel: Kernel) -> Kernel:
@@ -60,7 +62,7 @@ def split_blocked_axes(kernel: Kernel) -> Kernel:
 
 
 def _mask_beyond(kernel: Kernel, names: tuple[str, str], condition: e.InRange) -> Kernel:
-    """Add `condition` to every load and store along the split axes; reductions over them skip what fails it."""
+    """Add `condition` to every load and store along the split axes; what fails it contributes 0 to a Contract."""
     wanted = set(names)
 
     def load(node: e.Expr) -> e.Expr | None:
@@ -69,22 +71,27 @@ def _mask_beyond(kernel: Kernel, names: tuple[str, str], condition: e.InRange) -
         used = {s.name for entry in node.index if not isinstance(entry, e.Expr) for s in free_symbols(entry)}
         if not used & wanted:
             return None
-        other = node.other if node.other is not None else e.Const(node.dtype, _zero(node))
+        other = node.other if node.other is not None else zero(node)
         return e.Load(node.dtype, node.param, node.index, (*node.mask, condition), other)
 
     body: list[Stage] = []
     for stage in kernel.body:
         new = map_stage(stage, lambda x: e.rewrite(x, load), lambda d: d)
         if isinstance(new, Store) and wanted & set(new.axes):
-            new = dataclasses.replace(new, mask=(*new.mask, condition))
-        if isinstance(new, Reduce) and wanted & set(new.axes) or isinstance(new, Contract | Recur):
+            new = _masked_store(kernel, new, condition)
+        if isinstance(new, Reduce) and wanted & set(new.axes) or isinstance(new, Recur):
             raise NotImplementedError("a reduction along a blocked axis that its block does not divide")
         body.append(new)
     return dataclasses.replace(kernel, body=tuple(body))
 
 
-def _zero(node: e.Load) -> float | int | bool:
-    return False if node.dtype.text == "bool" else 0.0 if node.dtype.is_float else 0
+def _masked_store(kernel: Kernel, store: Store, condition: e.InRange) -> Store:
+    """A store that leaves out, or zeroes if the layout says so, the lanes beyond the end of a blocked axis."""
+    layout = kernel.param(store.param).type.layout
+    if layout is None or layout.pad.kind is not FillKind.ZERO:
+        return dataclasses.replace(store, mask=(*store.mask, condition))
+    return dataclasses.replace(store, value=e.Select(store.value.dtype, mask_expression((condition,)), store.value,
+                                                     zero(store.value)))
 
 
 def _indices(kernel: Kernel) -> list[tuple[str, tuple[e.Index, ...]]]:
