@@ -43,7 +43,7 @@ for _op_type, (_fn, _since) in _REDUCTIONS.items():
 def _axes_operand(ctx: NodeContext) -> tuple[int, ...]:
     """The axes in operand 1: none when it is absent or has no elements, whatever computes it."""
     axes = ctx.optional(1)
-    return () if axes is None or axes.tensor.shape == (0,) else static_ints(ctx, 1, "the axes")
+    return () if axes is None or axes.tensor.shape == (0,) else static_ints(ctx, 1, "the numbers in operand 1 (axes)")
 
 
 def _reduce(ctx: NodeContext, fn: str, axes: tuple[int, ...]) -> Value:
@@ -89,7 +89,7 @@ def cum_prod(ctx: NodeContext) -> Value:
 
 
 def _cumulative(ctx: NodeContext, fn: str) -> Value:
-    x, axes = ctx.required(0), static_ints(ctx, 1, "the axis")
+    x, axes = ctx.required(0), static_ints(ctx, 1, "the numbers in operand 1 (axis)")
     if len(axes) != 1:
         ctx.fail(f"operand 1 (axis) must hold one number, but holds {len(axes)}")
     exclusive, reverse = bool(ctx.int("exclusive", 0)), bool(ctx.int("reverse", 0))
