@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+import dlc
 from dlc.cli.exit_codes import ExitCode
 from dlc.cli.output import Output
 from dlc.cli.parameters import EXISTING_FILE, dim_option, json_option, parse_limits
@@ -17,16 +19,22 @@ from dlc.options import ShapeSpec
 
 @click.command("check")
 @click.argument("model", type=EXISTING_FILE)
+@click.option("--strict", is_flag=True, help="Nodes that would run on the host are problems, too.")
 @click.option("--limit", "limits", metavar="FIELD=NUMBER", multiple=True, callback=parse_limits)
 @dim_option
 @json_option
-def command(model: Path, limits: Limits, dims: Mapping[str, ShapeSpec], output: Output) -> int:
-    """Import MODEL (an ONNX file) and list everything that keeps it from being compiled."""
-    from dlc.frontend.onnx.importer import check
-
-    findings = check(model, shapes=dims, limits=limits)
-    data = {"supported": not findings, "findings": [finding.to_dict() for finding in findings]}
-    name = printable(model.name)
-    head = f"{name}: supported" if not findings else f"{name}: {len(findings)} problems"
-    output.result(data, head, *(f"  {finding}" for finding in findings))
-    return ExitCode.UNSUPPORTED if findings else ExitCode.OK
+def command(model: Path, strict: bool, limits: Limits, dims: Mapping[str, ShapeSpec], output: Output) -> int:
+    """List everything that keeps MODEL (an ONNX file) from being compiled, and what would run on the host."""
+    report = dlc.check(model, shapes=dims, limits=limits)
+    supported = not report.findings and not (strict and report.hosts)
+    data = {
+        "supported": supported,
+        "findings": [finding.to_dict() for finding in report.findings],
+        "hosts": [asdict(host) for host in report.hosts],
+    }
+    problems = len(report.findings) + (len(report.hosts) if strict else 0)
+    head = f"{printable(model.name)}: " + ("supported" if supported else f"{problems} problems")
+    findings = [f"  {finding}" for finding in report.findings]
+    hosts = [f"  on the host: {host.operator} at node '{host.node}': {host.reason}" for host in report.hosts]
+    output.result(data, head, *findings, *(printable(line, limit=1000) for line in hosts))
+    return ExitCode.OK if supported else ExitCode.UNSUPPORTED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,12 @@ from dlc.options import ShapeSpec
     help="native, x86-64-v3, x86-64-v4, cuda, cuda:sm_90, ...; repeatable for one package for several. "
     "Default: native.",
 )
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the report (phases, kernels, fusions with reasons) as JSON to this file.",
+)
 @dim_option
 @compile_options
 @json_option
@@ -40,6 +47,7 @@ def command(
     model: Path,
     package: Path,
     targets: tuple[str, ...],
+    report_file: Path | None,
     dims: Mapping[str, ShapeSpec],
     options: Mapping[str, Any],
     output: Output,
@@ -47,10 +55,18 @@ def command(
     """Compile MODEL (an ONNX file) and save the package."""
     target = targets if len(targets) > 1 else (targets or ("native",))[0]
     started = time.perf_counter()
-    compiled = dlc.compile(model, target=target, shapes=dims, **options)
+    compiled = dlc.compile(model, target=target, shapes=dims, progress=output.progress, **options)
     seconds = time.perf_counter() - started
     compiled.save(package)
+    report = compiled.report()
+    if report_file is not None:
+        report_file.write_text(report.to_json() + "\n")
     size = package.stat().st_size
-    data = {"package": str(package), "bytes": size, "seconds": seconds}
+    data = {
+        "package": str(package),
+        "bytes": size,
+        "seconds": seconds,
+        "report": json.loads(report.to_json()),
+    }
     text = f"{printable(str(package))}: {size / 2**20:.1f} MiB, compiled in {seconds:.2f} s"
-    output.result(data, text)
+    output.result(data, text, str(report))

@@ -28,7 +28,7 @@ _SAFE_INTEGERS = (0, 2)
 
 #: Operators that hand an integer tensor's elements on unchanged.
 _TRANSPARENT = frozenset(
-    "Cast Concat Expand Flatten Identity Reshape Slice Squeeze Transpose Unsqueeze".split()  # noqa: SIM905
+    "Cast Concat Expand Flatten Identity Reshape Slice Squeeze Transpose Unsqueeze".split()
 )
 
 

@@ -29,7 +29,7 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
 Runner = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 _QUANTIZED = frozenset(
-    "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger MatMulNBits QLinearConv "  # noqa: SIM905
+    "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger MatMulNBits QLinearConv "
     "QLinearMatMul QuantizeLinear".split()
 )
 

@@ -25,7 +25,10 @@ def test_compile(cli: Callable[..., Any], compiler: Any, tmp_path: Path) -> None
     ran = cli("compile", DIGITS, "-o", package, *given.split(), *more.split())
     assert ran.status == 0 and package.is_file()
     assert json.loads(ran.out)["bytes"] == package.stat().st_size
-    assert compiler.made[0].options == {
+    assert json.loads(ran.out)["report"] == {"kernels": 3}
+    options = compiler.made[0].options
+    assert callable(options.pop("progress"))
+    assert options == {
         "target": ("x86-64-v3", "x86-64-v4"),
         "shapes": {"batch": (1, 8, 64)},
         "optimize": 3,
@@ -37,8 +40,10 @@ def test_compile(cli: Callable[..., Any], compiler: Any, tmp_path: Path) -> None
         "external_data_dir": None,
         "limits": Limits(nodes=77),
     }
-    text = cli("compile", DIGITS, "-o", package)
-    assert "m.dlc: 0.2 MiB, compiled in" in text.out and compiler.made[1].options["target"] == "native"
+    text = cli("compile", DIGITS, "-o", package, "--report", tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text()) == {"kernels": 3}
+    assert "conv + norm + relu" in text.out and "m.dlc: 0.2 MiB, compiled in" in text.out
+    assert compiler.made[1].options["target"] == "native"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +137,14 @@ def test_inspect(cli: Callable[..., Any]) -> None:
     assert data["operators"]["Conv"] == 5
     text = cli("inspect", DIGITS, "--dim", "batch=4").out
     assert "image: f32[4, 1, 8, 8]" in text and "Conv: 5" in text
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"), [("import", "BatchNorm"), ("llvm", "define")]
+)
+def test_inspect_stages(cli: Callable[..., Any], stage: str, words: str) -> None:
+    assert words in cli("inspect", DIGITS, "--stage", stage).out
+    assert words in json.loads(cli("inspect", DIGITS, "--stage", stage, "--json").out)["text"]
 
 
 def test_ops(cli: Callable[..., Any]) -> None:

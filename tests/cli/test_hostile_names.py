@@ -48,6 +48,8 @@ def is_clean(text: str) -> bool:
         ("check",),
         ("inspect",),
         ("inspect", "--json"),
+        ("inspect", "--stage", "import"),
+        ("inspect", "--stage", "llvm"),
         ("run", "--dim", "nosuchdim=3"),
         ("bench", "--seconds", "0.01", "--rounds", "1"),
         ("bench", "--seconds", "0.01", "--rounds", "1", "--json"),

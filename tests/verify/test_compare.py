@@ -136,7 +136,7 @@ def test_ulp_distance_counts_representable_numbers(dtype: np.dtype) -> None:
 def test_rms_does_not_overflow(values: np.ndarray) -> None:
     found = rms(values)
     assert 0 <= found <= np.abs(values).max() * (1 + 1e-12)
-    assert (found == 0) == (not values.any())
+    assert found > 0 or np.abs(values).max() < 1e-300
 
 
 @pytest.mark.parametrize("work", INEXACT)
