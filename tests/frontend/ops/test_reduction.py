@@ -173,8 +173,8 @@ def test_special_values(op_type: str) -> None:
     x = np.array(
         [[np.nan, 1, 2], [np.inf, 1, 2], [-np.inf, 1, 2], [1, 2, np.nan], [1e-40, 1e-40, 0]], np.float32
     )
-    # The reference's ReduceLogSumExp subtracts an infinite maximum from itself; onnxruntime's maximum and minimum
-    # lose a NaN behind a number.
+    # The reference's ReduceLogSumExp subtracts an infinite maximum from itself; the maximum and minimum of
+    # onnxruntime lose a NaN behind a number.
     check_reduction(
         op_type,
         x,

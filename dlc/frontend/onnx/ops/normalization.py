@@ -88,12 +88,13 @@ def layer_normalization(ctx: NodeContext) -> tuple[Value, ...]:
     x = ctx.required(0)
     stash = _stash_type(ctx, x)
     axis, epsilon = axis_attribute(ctx, x, -1), ctx.float("epsilon", 1e-5)
-    statistics = ctx.wants(1) or ctx.wants(2)
     scale, bias = ctx.required(1), ctx.optional(2)
     require_fits(ctx, scale, x, "scale")
     if bias is not None:
         require_fits(ctx, bias, x, "bias")
-    y, *rows = ctx.add_all(LayerNorm(axis, epsilon, statistics), x, scale, bias)
+    if not (ctx.wants(1) or ctx.wants(2)):
+        return (ctx.add(LayerNorm(axis, epsilon), x, scale, bias),)
+    y, *rows = ctx.add_all(LayerNorm(axis, epsilon, statistics=True), x, scale, bias)
     return (y, *(row if row.tensor.dtype is stash else ctx.builder.add(Cast(stash), row) for row in rows))
 
 

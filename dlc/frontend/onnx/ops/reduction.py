@@ -43,7 +43,9 @@ for _op_type, (_fn, _since) in _REDUCTIONS.items():
 def _axes_operand(ctx: NodeContext) -> tuple[int, ...]:
     """The axes in operand 1: none when it is absent or has no elements, whatever computes it."""
     axes = ctx.optional(1)
-    return () if axes is None or axes.tensor.shape == (0,) else static_ints(ctx, 1, "the numbers in operand 1 (axes)")
+    if axes is None or axes.tensor.shape == (0,):
+        return ()
+    return static_ints(ctx, 1, "the numbers in operand 1 (axes)")
 
 
 def _reduce(ctx: NodeContext, fn: str, axes: tuple[int, ...]) -> Value:
