@@ -57,6 +57,18 @@ class ExpressionEmitter:
         finally:
             self._done = outside
 
+    def hoist(self, expressions: Sequence[e.Expr], inner: set[str]) -> None:
+        """Compute now what does not change along the axes `inner` (nor reads a local)."""
+        moving: set[e.Expr] = set()
+        for node in e.walk(*expressions):
+            axes = own_axes(node)
+            if (isinstance(node, e.Read) or axes & inner or not axes <= self.axes.keys()
+                    or any(child in moving for child in e.children(node))):
+                moving.add(node)
+        for node in e.walk(*expressions):
+            if node not in moving and not isinstance(node, e.Const):
+                self.emit(node)
+
     # --- index arithmetic
 
     def dim(self, dim: Dim) -> t.Value:
@@ -400,3 +412,17 @@ class ExpressionEmitter:
         if extra is not None:
             offsets = b.add(offsets, self.spread(extra))
         b.scatter(value, base, offsets, mask)
+
+
+def own_axes(node: e.Expr) -> set[str]:
+    """Names of the symbols in the indices of a node itself."""
+    match node:
+        case e.Load():
+            dims: list[Dim] = [entry for entry in node.index if not isinstance(entry, e.Expr)]
+            for condition in node.mask:
+                dims += [condition.index, condition.low, condition.high]
+        case e.Iota():
+            dims = [node.index]
+        case _:
+            dims = []
+    return {symbol.name for dim in dims for symbol in free_symbols(dim)}

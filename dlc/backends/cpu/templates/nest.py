@@ -16,7 +16,7 @@ from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.templates import monoids
 from dlc.backends.cpu.templates.plan import NestPlan, chunk_count, inner_vector_axis, plan_nest, scratch_layout
-from dlc.ir.dims import Dim, Symbol, free_symbols
+from dlc.ir.dims import Dim, Symbol
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.inspect import roots
@@ -106,7 +106,7 @@ class _Nest:
             base = self.b.mul(self.em.axes[self.plan.block_axis], self.plan.block)
             low, high = base, self.b.smin(self.b.add(base, self.plan.block), high)
         invariant = [root for stage in self.kernel.body for root in roots(stage)]
-        self._hoist(invariant, {axis})
+        self.em.hoist(invariant, {axis})
         self._vector_loop(axis, low, high, [], lambda _: self._lanes_body())
         self.em.vector_axis = None
 
@@ -118,19 +118,6 @@ class _Nest:
 
     def _operand(self, dim: Dim) -> t.Operand:
         return dim if isinstance(dim, int) else self.em.dim(dim)
-
-    def _hoist(self, expressions: Sequence[e.Expr], inner: set[str]) -> None:
-        """Compute now what does not change along the axes `inner` (nor reads a local)."""
-        moving: set[e.Expr] = set()
-        for node in e.walk(*expressions):
-            depends = isinstance(node, e.Read) or any(child in moving for child in e.children(node))
-            if not depends:
-                depends = bool(inner & _own_axes(node)) or not _own_axes(node) <= self.em.axes.keys()
-            if depends:
-                moving.add(node)
-        for node in e.walk(*expressions):
-            if node not in moving and not isinstance(node, e.Const):
-                self.em.emit(node)
 
     # --- loops
 
@@ -178,7 +165,7 @@ class _Nest:
                 body()
                 return []
             self.em.vector_axis = self.symbol[vector]
-            self._hoist(expressions, {vector})
+            self.em.hoist(expressions, {vector})
             self._vector_loop(vector, 0, self._operand(self.extent[vector]), [], lambda _: _none(body))
             self.em.vector_axis = None
             return []
@@ -276,7 +263,7 @@ class _Nest:
         """Accumulate along the vector axis: several accumulators first, then one, the last lanes masked."""
         b, em = self.b, self.em
         em.vector_axis = self.symbol[axis]
-        self._hoist(values, {axis})
+        self.em.hoist(values, {axis})
         extent = self._operand(self.extent[axis])
 
         def step(accumulators: list[t.Value]) -> list[t.Value]:
@@ -365,20 +352,6 @@ class _Nest:
         local = self.scratch[tensor.name]
         index = tuple(self.symbol[axis] for axis in tensor.axes)
         self.em.write_memory(local.pointer, self._place(local, index), value, tensor.dtype)
-
-
-def _own_axes(node: e.Expr) -> set[str]:
-    """Names of the symbols in the indices of a node itself."""
-    match node:
-        case e.Load():
-            dims: list[Dim] = [entry for entry in node.index if not isinstance(entry, e.Expr)]
-            for condition in node.mask:
-                dims += [condition.index, condition.low, condition.high]
-        case e.Iota():
-            dims = [node.index]
-        case _:
-            dims = []
-    return {symbol.name for dim in dims for symbol in free_symbols(dim)}
 
 
 def _update(nest: _Nest, stage: Store, old: t.Value, new: t.Value) -> t.Value:
