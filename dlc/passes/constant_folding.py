@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from dlc.errors import Error
-from dlc.ir import dtypes
-from dlc.ir.dims import Dim, evaluate
+from dlc.ir.dims import Dim, evaluate, free_symbols
 from dlc.ir.graph import ElementSource, Graph, Node, Value
 from dlc.ir.operator import Array, Operator, operator_dims
 from dlc.ir.ops.quantization import DequantizeLinear
@@ -40,51 +40,95 @@ class ConstantFolding(Pass):
         %y = Binary(fn="mul")(%x, %five)
     """
 
-    limits: Limits = Limits()
+    limits: Limits = dataclasses.field(default_factory=Limits)
     growth: int = 4
     kept: tuple[type[Operator], ...] = (DequantizeLinear,)
 
-    name: ClassVar[str] = "constant_folding"
+    name: ClassVar[str] = "constant-folding"
     numerics: ClassVar[Numerics] = Numerics.EXACT
     ensures: ClassVar[frozenset[Property]] = frozenset({Property.FOLDED})
     keeps: ClassVar[frozenset[Property]] = frozenset({Property.FOLDED, Property.CANONICAL})
 
     def apply(self, graph: Graph) -> Statistics:
-        rewrites: collections.Counter[str] = collections.Counter()
         declines: list[Declined] = []
+        folded: list[Node] = []
         sources = {source.value for source in graph.symbols.values() if isinstance(source, ElementSource)}
-        budget = _Budget(self.limits)
-        for node in list(graph.nodes):
-            if not all(value.is_constant for value in node.operands) or node.regions:
+        spent = _Spent()
+        for node in graph.nodes:
+            if node.regions or not all(value.is_constant for value in node.operands):
                 continue
-            reason = self._obstacle(node, sources, budget)
-            results = None if reason else _evaluate(node)
-            if isinstance(results, str):
-                reason = results
-            if reason or results is None or isinstance(results, str):
-                declines += [declined("fold", node, reason)] if reason else []
+            outcome = self._obstacle(node, sources, spent) or _evaluated(node)
+            if isinstance(outcome, str):
+                declines.append(declined("fold", node, outcome))
                 continue
-            budget.spend(node)
-            for old, data in zip(node.outputs, results, strict=True):
+            spent.add(node)
+            for old, data in zip(node.outputs, outcome, strict=True):
                 graph.replace_uses(old, Value(graph.unique_name(old.name), old.type, data))
-            rewrites["fold"] += 1
-        folded = {node for node in graph.nodes
-                  if node.operands and all(value.is_constant for value in node.operands)
-                  and not any(value.uses or graph.output_uses(value) for value in node.outputs)}
-        del folded
-        return Statistics(rewrites, declines)
+            folded.append(node)
+        graph.erase(folded)
+        return Statistics(collections.Counter({"fold": len(folded)} if folded else {}), declines)
 
-    def _obstacle(self, node: Node, sources: set[str], budget: _Budget) -> str | None:
-        """Why `node` is not folded; the empty string when that is not worth a report."""
-        raise NotImplementedError
+    def _obstacle(self, node: Node, sources: set[str], spent: _Spent) -> str | None:
+        """Why `node` is not folded, if it is not."""
+        if isinstance(node.op, self.kept):
+            return f"{node.op.name} is kept for later passes"
+        if not node.op.repeatable:
+            return "its results are random"
+        if any(free_symbols(dim) for dim in operator_dims(node.op)):
+            return "an attribute is symbolic"
+        if any(value.name in sources for value in node.outputs):
+            return "a symbolic extent is bound from its result"
+        before, after = total_bytes(node.operands), total_bytes(node.outputs)
+        if before is None or after is None:
+            return "an operand or result is no tensor of known size"
+        if after > max(SMALL, self.growth * before):
+            return f"the result is larger than the operands: {after:,} bytes, not {before:,}"
+        if after > self.limits.folded_tensor_bytes or spent.bytes + after > self.limits.folded_bytes:
+            return f"{after:,} bytes exceed what folding may keep"
+        if spent.operations + operations(node) > self.limits.folding_operations:
+            return f"{operations(node):,} operations exceed what folding may spend"
+        return None
 
 
-class _Budget:
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+@dataclasses.dataclass
+class _Spent:
+    """Bytes kept and operations spent so far."""
 
-    def spend(self, node: Node) -> None: ...
+    bytes: int = 0
+    operations: int = 0
+
+    def add(self, node: Node) -> None:
+        """Account for one folded node."""
+        self.bytes += total_bytes(node.outputs) or 0
+        self.operations += operations(node)
 
 
-def _evaluate(node: Node) -> list[Array] | str:
-    raise NotImplementedError
+def total_bytes(values: Sequence[Value]) -> int | None:
+    """Bytes of tensors of static shape together; None when one is not such."""
+    total = 0
+    for value in values:
+        if not isinstance(value.type, TensorType) or not isinstance(value.type.elements, int):
+            return None
+        total += value.type.elements * value.type.dtype.itemsize
+    return total
+
+
+def operations(node: Node) -> int:
+    """Scalar operations of a node of static shapes."""
+    types = [None if value is None else value.type for value in node.inputs]
+    count = node.op.flops(types, [value.type for value in node.outputs])
+    return count if isinstance(count, int) else 0
+
+
+def _evaluated(node: Node) -> Sequence[Array] | str:
+    """The results of a node of constants; a sentence when evaluation fails."""
+    def number(dim: Dim) -> int:
+        return evaluate(dim, {})
+
+    operands = [None if value is None else value.data for value in node.inputs]
+    try:
+        with np.errstate(all="ignore"):
+            results = node.op.evaluate(operands, number)
+    except Error as error:
+        return f"evaluation fails: {error.message}"
+    return [data if data.flags.c_contiguous else data.copy() for data in results]

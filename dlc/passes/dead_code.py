@@ -9,7 +9,7 @@ from typing import ClassVar
 from dlc.ir.dims import Dim, free_symbols
 from dlc.ir.graph import ElementSource, Graph, Node
 from dlc.ir.operator import operator_dims
-from dlc.ir.text import type_dims
+from dlc.ir.types import type_dims
 from dlc.passes.pass_base import Numerics, Pass, Property, Statistics
 
 
@@ -29,7 +29,7 @@ class DeadCode(Pass):
         %y = Unary(fn="neg")(%x)
     """
 
-    name: ClassVar[str] = "dead_code"
+    name: ClassVar[str] = "dead-code"
     numerics: ClassVar[Numerics] = Numerics.EXACT
     ensures: ClassVar[frozenset[Property]] = frozenset({Property.LIVE})
     keeps: ClassVar[frozenset[Property]] = frozenset(Property)

@@ -57,7 +57,8 @@ class Pipeline:
         known = {step.name for step in self.passes}
         for name in names:
             if name not in known:
-                raise InputError(f"there is no pass {printable(name)!r}", hint=f"one of {', '.join(sorted(known))}",
+                names_known = ", ".join(sorted(known))
+                raise InputError(f"there is no pass {printable(name)!r}", hint=f"passes: {names_known}",
                                  code="input/option")
         return _Shortened(tuple(step for step in self.passes if step.name not in names))
 

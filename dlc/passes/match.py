@@ -1,4 +1,4 @@
-"""Small questions that rules ask about values: which operator made it, which constant is it, who else reads it."""
+"""Small questions that rules ask about values: who made it, which constant is it, who else reads it."""
 from __future__ import annotations
 
 import math
@@ -6,11 +6,18 @@ from typing import TypeVar
 
 import numpy as np
 
+from dlc.ir.builder import GraphBuilder
+from dlc.ir.dims import known_equal
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.operator import Operator
+from dlc.ir.ops.movement import Expand, Reshape
 from dlc.ir.ops.pointwise import Binary, Unary
+from dlc.ir.types import TensorType, Type
 
 Op = TypeVar("Op", bound=Operator)
+
+
+_SAME_ELEMENTS = (Expand, Reshape)
 
 
 def made_by(value: Value | None, kind: type[Op]) -> tuple[Op, Node] | None:
@@ -45,7 +52,12 @@ def binary(value: Value | None, fn: str) -> tuple[Value, Value] | None:
 
 
 def uniform(value: Value | None) -> float | None:
-    """The number that all elements of a constant have; None for other values, no elements, and non-numbers."""
+    """The number that all elements of a constant have; None for other values and where there is none.
+
+    A constant counts as one also when it is broadcast or reshaped.
+    """
+    while value is not None and value.producer is not None and isinstance(value.producer.op, _SAME_ELEMENTS):
+        value = operand(value.producer, 0)
     if value is None or value.data is None or not value.data.size or value.tensor.dtype.bits == 0:
         return None
     first = value.data.reshape(-1)[:1]
@@ -68,7 +80,21 @@ def with_number(value: Value | None, fn: str) -> tuple[Value, float] | None:
 
 
 #: Binary functions whose operands may be exchanged.
-COMMUTATIVE = frozenset({"add", "mul", "max", "min", "and", "or", "xor", "bitwise_and", "bitwise_or", "bitwise_xor"})
+COMMUTATIVE = frozenset({"add", "mul", "max", "min", "and", "or", "xor",
+                         "bitwise_and", "bitwise_or", "bitwise_xor"})
+
+
+def broadcast_to(builder: GraphBuilder, value: Value, type_: TensorType) -> Value:
+    """`value` with the shape of `type_`, to which it broadcasts."""
+    return value if same_type(value.type, type_) else builder.add(Expand(type_.shape), value)
+
+
+def same_type(left: Type, right: Type) -> bool:
+    """Whether two types are provably the same."""
+    if isinstance(left, TensorType) and isinstance(right, TensorType):
+        return (left.dtype is right.dtype and left.layout == right.layout and left.rank == right.rank
+                and all(known_equal(a, b) for a, b in zip(left.shape, right.shape, strict=True)))
+    return left == right
 
 
 def is_close(number: float | None, wanted: float, relative: float = 1e-3) -> bool:

@@ -101,8 +101,12 @@ class Pass(abc.ABC):
 
     def __str__(self) -> str:
         """The name with the options that are not at their default."""
-        options = [f"{field.name}={_option_text(getattr(self, field.name))}" for field in dataclasses.fields(self)
-                   if getattr(self, field.name) != field.default]
+        options = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            default = field.default_factory() if callable(field.default_factory) else field.default
+            if value != default:
+                options.append(f"{field.name}={_option_text(value)}")
         return f"{self.name}({', '.join(options)})" if options else self.name
 
 

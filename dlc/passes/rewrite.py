@@ -1,8 +1,8 @@
 """One engine for local rewrites: rules on a node, applied to a fixed point.
 
 A rule is a function on a node of certain operators. It returns the values that shall replace the node's
-outputs, having added what nodes it needs through the builder; None when the node is none of its business; or a
-Decline when it recognised its pattern but a condition fails, which is reported. What becomes unused dies at
+outputs, having added what nodes it needs through the builder; None when the node is none of its business; or
+a Decline when it recognised its pattern but a condition fails, which is reported. What becomes unused dies at
 once, and the new nodes inherit the origins of all that they replace.
 """
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import TypeAlias
 
 from dlc.errors import InternalError
 from dlc.ir.builder import GraphBuilder
-from dlc.ir.dims import known_equal
 from dlc.ir.graph import ElementSource, Graph, Node, Value
 from dlc.ir.operator import Operator
-from dlc.ir.types import TensorType, Type
+from dlc.passes.match import same_type
 from dlc.passes.pass_base import Declined, Pass, Statistics, declined
 
 #: Rewrites a node of the original graph before the rules are said to run in circles.
@@ -177,14 +176,6 @@ class _Rewriting:
             pending += producers
             around.update(dict.fromkeys(producers))
         return gone, [each for each in around if each not in self.dead]
-
-
-def same_type(left: Type, right: Type) -> bool:
-    """Whether two types are provably the same."""
-    if isinstance(left, TensorType) and isinstance(right, TensorType):
-        return (left.dtype is right.dtype and left.layout == right.layout and left.rank == right.rank
-                and all(known_equal(a, b) for a, b in zip(left.shape, right.shape, strict=True)))
-    return left == right
 
 
 def is_unused(graph: Graph, node: Node) -> bool:
