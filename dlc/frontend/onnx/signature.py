@@ -120,6 +120,7 @@ class Signature:
         if self.shapes.setdefault(name, extent) != extent and isinstance(self.shapes[name], int):
             raise InputError(f"shapes gives two extents for '{printable(name)}'", code="input/option")
         self.shapes[name] = extent
+        self._used.add(name)
 
     def _dim(self, name: str, axis: int, wish: int | str | None) -> Dim:
         """The dim of one axis of an input; a new symbol is declared with this axis as its source."""
