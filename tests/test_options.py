@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from dlc.errors import InputError, LimitError
 from dlc.limits import Limits
@@ -97,6 +97,7 @@ def test_the_key_ignores_what_does_not_change_the_code_and_order() -> None:
     assert len(keys) == len(changed) + 2
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(min_size=1), st.one_of(st.integers(0, 1 << 40), st.tuples(st.integers(0, 9)))))
 def test_any_shapes_round_trip(shapes: dict[str, Any]) -> None:
     assert Options.from_json(Options(shapes=shapes).to_json()).shapes == shapes

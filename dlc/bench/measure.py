@@ -17,12 +17,12 @@ from dlc.bench.arrays import Array, Manifest, load_arrays, save_arrays
 from dlc.bench.machine import machine_facts
 from dlc.bench.process import WorkerFailure, WorkerProcess
 from dlc.bench.results import BenchReport, CaseResult, EngineResult
-from dlc.errors import InputError, printable
+from dlc.errors import InputError
 from dlc.options import ShapeSpec
 from dlc.verify.compare import compare_arrays
 from dlc.verify.inputs import InputSpec, load_inputs, model_inputs, random_inputs
 from dlc.verify.tolerances import tolerance
-from dlc.verify.verification import load_model, typical_extents, work_of
+from dlc.verify.verification import load_model, model_label, typical_extents, work_of
 
 #: Calls before the clock counts: seconds and least number.
 _WARM_UP = (0.2, 3)
@@ -71,7 +71,7 @@ def measure(plan: BenchPlan, progress: Progress = lambda message: None) -> Bench
         for batch in plan.batches:
             inputs = case_inputs(plan, specs, batch)
             for threads in plan.threads:
-                progress(f"{printable(path.name)}, {threads} thread{'s' if threads > 1 else ''}")
+                progress(f"{model_label(path)}, {threads} thread{'s' if threads > 1 else ''}")
                 cases.append(_measure_case(plan, path, threads, inputs, progress))
     settings = {
         "seconds": plan.seconds,
@@ -147,7 +147,7 @@ def _measure_case(
                         failures[engine] = error.message
         results = [_result(plan, engine, runs, failures, path) for engine in plan.engines]
     shapes = {name: array.shape for name, array in inputs.items()}
-    return CaseResult(path.name, threads, shapes, tuple(results))
+    return CaseResult(model_label(path), threads, shapes, tuple(results))
 
 
 def _load(

@@ -65,7 +65,7 @@ def verify(
     Raises what `dlc.compile` raises, and UnsupportedError when the other engine cannot run the model.
     """
     proto = load_model(source)
-    name = printable(Path(source).name if isinstance(source, str | os.PathLike) else proto.graph.name)
+    name = model_label(Path(source)) if isinstance(source, str | os.PathLike) else printable(proto.graph.name)
     values = _inputs(proto, inputs, seed, shapes)
     notes: list[str] = []
     other_name, expected = _expected(proto, against, values, threads, notes)
@@ -172,7 +172,7 @@ def _expected(
                 return engine.name, engine.run(values)
             except UnsupportedError as error:
                 notes.append(f"{error.message}; compared with the reference instead")
-                engine = Reference(proto)
+                return _reference_after(error, proto, values)
         case "reference":
             engine = Reference(proto)
         case path if path.endswith(".npz"):
@@ -186,6 +186,18 @@ def _expected(
     return engine.name, engine.run(values)
 
 
+def _reference_after(
+    error: UnsupportedError, proto: onnx.ModelProto, values: Values
+) -> tuple[str, dict[str, Value]]:
+    """The reference's outputs where onnxruntime failed with `error`; both causes if it fails, too."""
+    try:
+        engine = Reference(proto)
+        return engine.name, engine.run(values)
+    except UnsupportedError as second:
+        hint = "give inputs that the model accepts, or the extents of its dims"
+        raise UnsupportedError(f"{error.message}; {second.message}", hint=hint) from None
+
+
 def _exact(
     proto: onnx.ModelProto, values: Values, notes: list[str]
 ) -> tuple[str | None, dict[str, Value] | None]:
@@ -195,6 +207,12 @@ def _exact(
     except UnsupportedError as error:
         notes.append(f"no distance to float64: {error.message}")
         return None, None
+
+
+def model_label(path: Path) -> str:
+    """What a model file is called in results: its name, with its folder's where that alone says nothing."""
+    path = path.absolute()
+    return printable(f"{path.parent.name}/{path.name}" if path.stem == "model" else path.name)
 
 
 def runner(compiled: dlc.CompiledModel) -> Runner:

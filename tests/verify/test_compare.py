@@ -7,7 +7,7 @@ import math
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
 from dlc.verify import Tolerance, Work, compare_arrays, compare_values, distance, tolerance, ulp_distance
@@ -132,6 +132,7 @@ def test_ulp_distance_counts_representable_numbers(dtype: np.dtype) -> None:
     assert ulp_distance(smallest, -smallest)[0] == 2 and ulp_distance(-0 * smallest, 0 * smallest)[0] == 0
 
 
+@settings(deadline=None)
 @given(numpy_strategies.arrays(np.float64, 5, elements=st.floats(-1e300, 1e300)))
 def test_rms_does_not_overflow(values: np.ndarray) -> None:
     found = rms(values)

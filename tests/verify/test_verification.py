@@ -12,11 +12,11 @@ import onnx
 import pytest
 
 import dlc
-from dlc.errors import InputError, ModelError, VerificationError
+from dlc.errors import InputError, ModelError, UnsupportedError, VerificationError
 from dlc.models import digits_path
 from dlc.verify import Tolerance, Verdict, Verification, Work, verify
 from dlc.verify.engines import OnnxRuntime
-from dlc.verify.verification import judge, load_model, typical_extents
+from dlc.verify.verification import judge, load_model, model_label, typical_extents
 
 DIGITS = digits_path()
 
@@ -147,6 +147,17 @@ def test_unknown_opponents_and_missing_outputs() -> None:
         verify(DIGITS, model=StandIn(), against="tensorrt")
     with pytest.raises(InputError, match="no output 'logits'"):
         verify(DIGITS, model=lambda values: {})
+
+
+def test_both_causes_are_named_where_no_engine_runs_the_inputs() -> None:
+    with pytest.raises(UnsupportedError, match=r"onnxruntime .* cannot .*reference .* cannot"):
+        verify(DIGITS, model=StandIn(), inputs={"image": np.zeros((1, 3, 8, 8), np.float32)})
+
+
+def test_labels() -> None:
+    assert model_label(Path("a/b.onnx")) == "b.onnx"
+    assert model_label(Path("zoo/resnet50/model.onnx")) == "resnet50/model.onnx"
+    assert "\x1b" not in model_label(Path("\x1b[2J/model.onnx"))
 
 
 def test_typical_extents() -> None:
