@@ -23,7 +23,7 @@ import numpy as np
 from dlc.frontend.onnx.content_elements import array_of, is_integer
 from dlc.frontend.onnx.content_rules import apply_rule, is_transparent
 from dlc.frontend.onnx.context import DimArray
-from dlc.ir.dims import Guard, Symbol
+from dlc.ir.dims import Guard, Symbol, known_le
 from dlc.ir.dtypes import DType, Kind
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.operator import Array
@@ -51,13 +51,18 @@ class Contents:
         self._graph = graph
         self._fresh = fresh
         self._propagated = 0
+        self._assumed: list[Guard] = []
 
     def of(self, value: Value) -> DimArray | None:
         """The content of `value` as far as known; None when nothing is."""
+        self.update()
+        return self._stored(value)
+
+    def update(self) -> None:
+        """Take in the nodes that the graph has got since."""
         while self._propagated < len(self._graph.nodes):
             self._propagated += 1
             self._propagate(self._graph.nodes[self._propagated - 1])
-        return self._stored(value)
 
     def dims(self, value: Value) -> DimArray | None:
         """The content of an integer value whose elements are all known; None otherwise."""
@@ -82,7 +87,7 @@ class Contents:
 
     def bound(self, value: Value) -> DimArray:
         """The content of an integer value of static shape, with symbols for what is run-time data."""
-        self.of(value)
+        self.update()
         return self._lifted(value)
 
     def _stored(self, value: Value) -> DimArray | None:
@@ -99,7 +104,12 @@ class Contents:
         return symbol
 
     def _assume(self, guard: Guard) -> None:
-        if guard.known() is None and guard not in self._graph.guards:
+        implied = any(
+            old.relation is guard.relation and old.right == guard.right and known_le(guard.left, old.left)
+            for old in self._assumed
+        )
+        if guard.known() is None and not implied:
+            self._assumed.append(guard)
             self._graph.guards.append(guard)
 
     def _propagate(self, node: Node) -> None:

@@ -25,6 +25,7 @@ def settle(graph: Graph, contents: Contents) -> None:
     Values whose elements are numbers of input extents become DimTensors, known ones constants; nodes that no
     output needs are removed.
     """
+    contents.update()
     for symbol, (value, index) in contents.sources.items():
         graph.symbols[symbol] = ElementSource(value.name, index)
     distinct_guards(graph)
