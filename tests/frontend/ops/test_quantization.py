@@ -154,15 +154,16 @@ def test_output_dtype() -> None:
 
 
 def test_precision() -> None:
-    x = np.linspace(-100, 100, 201).astype(np.float16)
-    for precision in (np.float16, np.float32):
-        check_node(
-            Q,
-            [x, np.float16(0.3), np.array(0, np.int8)],
-            attributes={"precision": code(precision)},
-            opset=23,
-            onnxruntime=False,
-        )  # which ignores the attribute
+    x, parameters = np.array([2050, 1027, 3076, 5000], np.float16), [np.float16(3), np.array(0, np.int16)]
+    # onnxruntime divides in float32 whatever is asked for.
+    (y,) = check_node(Q, [x, *parameters], opset=23, onnxruntime=False)
+    assert y.tolist() == [684, 342, 1025, 1667]
+    for dtype, first in ((np.float16, 684), (np.float32, 683)):
+        attributes = {"precision": code(dtype)}
+        (y,) = check_node(
+            Q, [x, *parameters], attributes=attributes, opset=23, onnxruntime=dtype is np.float32
+        )
+        assert y[0] == first
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
