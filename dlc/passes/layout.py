@@ -119,7 +119,7 @@ class _Assignment:
         for value in node.operands:
             if _same_shape(value.tensor.shape, shape):
                 found |= value in self.blocked
-            elif value in self.blocked or not _channelwise(value.tensor.shape, shape):
+            elif not _channelwise(value.tensor.shape, shape):
                 return False
         return found
 

@@ -1,4 +1,5 @@
 """Kernels of convolution and pooling."""
+
 from __future__ import annotations
 
 import math
@@ -18,7 +19,11 @@ from dlc.lowering.rules.registry import NotLowered, rule
 
 @rule(Conv)
 def conv(draft: Draft, node: Node) -> None:
-    """y[n, g, o, p] = sum over c, t of x[n, g, c, p * stride + t * dilation - pad] * w[g, o, c, t] + b[g, o]."""
+    """y[n, g, o, p] = sum over c, t of x[n, g, c, p * stride + t * dilation - pad] * w[g, o, c, t] + b[g, o].
+
+    Axes that a grouped convolution does not need are left out: g of a single group; o and c of groups of one
+    channel (a depthwise convolution has neither).
+    """
     assert isinstance(node.op, Conv)
     op, x, w, target = node.op, draft.operand(0), draft.operand(1), node.outputs[0]
     bias = draft.optional(2)
@@ -28,34 +33,50 @@ def conv(draft: Draft, node: Node) -> None:
     per_group = outputs // groups
     n = draft.axis(batch)
     g = [draft.axis(groups)] if groups > 1 else []
-    o = draft.axis(per_group)
+    o = [] if groups > 1 and per_group == 1 else [draft.axis(per_group)]
     positions = draft.axes_of(target.tensor.shape[2:])
-    c = draft.axis(each, AxisKind.REDUCE)
+    c = [] if groups > 1 and each == 1 else [draft.axis(each, AxisKind.REDUCE)]
     t = draft.axes_of(taps, AxisKind.REDUCE)
-    at = [p * stride + tap * dilation - pad[0]
-          for p, tap, stride, dilation, pad in zip(positions, t, op.strides, op.dilations, op.pads, strict=True)]
+    at = [
+        p * stride + tap * dilation - pad[0]
+        for p, tap, stride, dilation, pad in zip(positions, t, op.strides, op.dilations, op.pads, strict=True)
+    ]
     mask = [InRange(a, 0, extent) for a, extent in zip(at, space, strict=True)]
-    channel: Dim = g[0] * each + c if g else c
-    feature: Dim = g[0] * per_group + o if g else o
+    channel = _within_group(g, c, each)
+    feature = _within_group(g, o, per_group)
     source = draft.load_arithmetic(x, [n, channel, *at], mask, const(0, x.tensor.dtype))
-    weight = draft.load_arithmetic(w, [feature, c, *t])
-    windows = tuple(Window(p.name, tap.name, stride, dilation, pad[0]) for p, tap, stride, dilation, pad
-                    in zip(positions, t, op.strides, op.dilations, op.pads, strict=True))
-    spec = Contraction(tuple(s.name for s in g), (n.name, *(p.name for p in positions)), (o.name,),
-                       (c.name, *(tap.name for tap in t)), windows)
-    outer = [n, *g, o, *positions]
+    weight = draft.load_arithmetic(w, [feature, c[0] if c else 0, *t])
+    windows = tuple(
+        Window(p.name, tap.name, stride, dilation, pad[0])
+        for p, tap, stride, dilation, pad in zip(positions, t, op.strides, op.dilations, op.pads, strict=True)
+    )
+    spec = Contraction(
+        tuple(s.name for s in g),
+        (n.name, *(p.name for p in positions)),
+        tuple(s.name for s in o),
+        (*(s.name for s in c), *(tap.name for tap in t)),
+        windows,
+    )
+    outer = [n, *g, *o, *positions]
     y: e.Expr = draft.contract(spec, source, weight, outer)
     if bias is not None:
         y = binary("add", y, cast(draft.load(bias, [feature]), y.dtype))
     draft.store(target, outer, y, [n, feature, *positions])
 
 
+def _within_group(group: list[Symbol], channel: list[Symbol], each: Dim) -> Dim:
+    """The channel of a tensor that is channel `channel` (none: the only one) of `group` (none: the only one)."""
+    if not group:
+        return channel[0]
+    return group[0] * each + channel[0] if channel else group[0]
+
+
 @rule(ConvTranspose)
 def conv_transpose(draft: Draft, node: Node) -> None:
-    """Each output position gathers the taps that reach it: input position = (p + pad - t * dilation) / stride.
+    """Output position p gathers the taps that reach it: input position = (p + pad - t * dilation) / stride.
 
-    For a stride above 1 the output positions of one phase (p + pad mod stride) use every stride-th tap only; the
-    kernel has one Contract and one store a phase, so that no multiplication by zero is done.
+    For a stride above 1 the output positions of one phase (p + pad mod stride) use every stride-th tap only;
+    the kernel has one Contract and one store a phase, so that no multiplication by zero is done.
     """
     assert isinstance(node.op, ConvTranspose)
     op = node.op
@@ -85,9 +106,10 @@ def _transposed_phase(draft: Draft, op: ConvTranspose, phase: tuple[int, ...]) -
     windows: list[Window] = []
     for axis, stride in enumerate(op.strides):
         dilation, before = op.dilations[axis], op.pads[axis][0]
-        if not isinstance(before, int):
-            raise NotLowered("transposed convolution with pads that depend on the input's size")
-        reaching = [k for k in range(kernel[axis]) if (k * dilation - phase[axis]) % stride == 0]
+        extent = kernel[axis]
+        if not isinstance(before, int) or not isinstance(extent, int):
+            raise NotLowered("transposed convolution with pads or a kernel that depend on the input's size")
+        reaching = [k for k in range(extent) if (k * dilation - phase[axis]) % stride == 0]
         # The first output position of this phase, and the number of them.
         first = (phase[axis] - before) % stride
         count = maximum((target.tensor.shape[2 + axis] - first + stride - 1) // stride, 0)
@@ -95,7 +117,7 @@ def _transposed_phase(draft: Draft, op: ConvTranspose, phase: tuple[int, ...]) -
         t = draft.axis(len(reaching), AxisKind.REDUCE)
         start = reaching[0] if reaching else 0
         step = reaching[1] - reaching[0] if len(reaching) > 1 else 1
-        # p' = first + p * stride; input = (p' + before - (start + t * step) * dilation) / stride, exact by phase
+        # p' = first + p * stride reads (p' + before - (start + t * step) * dilation) / stride, an integer.
         origin = (first + before - start * dilation) // stride
         hop = step * dilation // stride if len(reaching) > 1 else 0
         positions.append(p)
@@ -107,8 +129,13 @@ def _transposed_phase(draft: Draft, op: ConvTranspose, phase: tuple[int, ...]) -
     mask = [InRange(a, 0, extent) for a, extent in zip(where, space, strict=True)]
     source = draft.load_arithmetic(x, [n, group * each + c, *where], mask, const(0, x.tensor.dtype))
     weight = draft.load_arithmetic(w, [group * each + c, o, *kernel_index])
-    spec = Contraction(tuple(s.name for s in g), (n.name, *(p.name for p in positions)), (o.name,),
-                       (c.name, *(t.name for t in taps)), tuple(windows))
+    spec = Contraction(
+        tuple(s.name for s in g),
+        (n.name, *(p.name for p in positions)),
+        (o.name,),
+        (c.name, *(t.name for t in taps)),
+        tuple(windows),
+    )
     outer = [n, *g, o, *positions]
     y: e.Expr = draft.contract(spec, source, weight, outer)
     if bias is not None:
@@ -118,15 +145,19 @@ def _transposed_phase(draft: Draft, op: ConvTranspose, phase: tuple[int, ...]) -
 
 @rule(Pool)
 def pool(draft: Draft, node: Node) -> None:
-    """The maximum, mean or p-norm of each window; positions outside the input do not count (or count as 0)."""
+    """The maximum, mean or p-norm of each window; positions outside the input do not count, or as 0."""
     assert isinstance(node.op, Pool)
     op, x, target = node.op, draft.operand(0), node.outputs[0]
     batch, channels, *space = x.tensor.shape
     n, c = draft.axis(batch), draft.axis(channels)
     positions = draft.axes_of(target.tensor.shape[2:])
     taps = draft.axes_of(op.kernel, AxisKind.REDUCE)
-    at = [p * stride + t * dilation - pad[0]
-          for p, t, stride, dilation, pad in zip(positions, taps, op.strides, op.dilations, op.pads, strict=True)]
+    at = [
+        p * stride + t * dilation - pad[0]
+        for p, t, stride, dilation, pad in zip(
+            positions, taps, op.strides, op.dilations, op.pads, strict=True
+        )
+    ]
     mask = [InRange(a, 0, extent) for a, extent in zip(at, space, strict=True)]
     outer = [n, c, *positions]
     if op.fn == "max":
@@ -134,7 +165,9 @@ def pool(draft: Draft, node: Node) -> None:
         return
     source = draft.load_arithmetic(x, [n, c, *at], mask, const(0, x.tensor.dtype))
     if op.fn == "lp":
-        powered = binary("pow", unary("abs", source), float(op.p)) if op.p != 2 else binary("mul", source, source)
+        powered = (
+            binary("pow", unary("abs", source), float(op.p)) if op.p != 2 else binary("mul", source, source)
+        )
         total: e.Expr = draft.reduce(Monoid.SUM, taps, powered, outer)
         draft.store(target, outer, unary("sqrt", total) if op.p == 2 else binary("pow", total, 1.0 / op.p))
         return
@@ -146,7 +179,8 @@ def _window_elements(op: Pool, positions: list[Symbol], space: list[Dim]) -> Dim
     """How many positions of a window count: all within the padded input, or those within the input itself."""
     counts: list[Dim] = []
     for p, extent, kernel, stride, dilation, pad in zip(
-            positions, space, op.kernel, op.strides, op.dilations, op.pads, strict=True):
+        positions, space, op.kernel, op.strides, op.dilations, op.pads, strict=True
+    ):
         start = p * stride - pad[0]
         low, high = (-pad[0], extent + pad[1]) if op.count_include_pad else (0, extent)
         # taps t with low <= start + t * dilation < high
@@ -156,12 +190,15 @@ def _window_elements(op: Pool, positions: list[Symbol], space: list[Dim]) -> Dim
     return product(counts)
 
 
-def _max_pool(draft: Draft, op: Pool, outer: list[Symbol], taps: list[Symbol], at: list[Dim],
-              mask: list[InRange]) -> None:
+def _max_pool(
+    draft: Draft, op: Pool, outer: list[Symbol], taps: list[Symbol], at: list[Dim], mask: list[InRange]
+) -> None:
     x, outputs = draft.operand(0), draft.node.outputs
     dtype = x.tensor.dtype
-    lowest = const(-math.inf if dtype.is_float else -(1 << (dtype.bits - 1)) if dtype.kind.value == "signed" else 0,
-                   dtype)
+    lowest = const(
+        -math.inf if dtype.is_float else -(1 << (dtype.bits - 1)) if dtype.kind.value == "signed" else 0,
+        dtype,
+    )
     source = draft.load_arithmetic(x, [outer[0], outer[1], *at], mask, lowest)
     if not op.indices:
         draft.store(outputs[0], outer, draft.reduce(Monoid.MAX, taps, source, outer))
@@ -174,8 +211,10 @@ def _max_pool(draft: Draft, op: Pool, outer: list[Symbol], taps: list[Symbol], a
     plane = (outer[0] * x.tensor.shape[1] + outer[1]) * product(space)
     inside: e.Expr = e.Const(DType.BOOL, True)
     for m in mask:
-        for condition in (compare("ge", e.Iota(DType.I64, m.index), 0),
-                          compare("lt", e.Iota(DType.I64, m.index), e.Iota(DType.I64, m.high))):
+        for condition in (
+            compare("ge", e.Iota(DType.I64, m.index), 0),
+            compare("lt", e.Iota(DType.I64, m.index), e.Iota(DType.I64, m.high)),
+        ):
             inside = e.Binary(DType.BOOL, "and", inside, condition)
     # A position outside the input must lose a tie with -inf inside: its index is larger than any real one.
     index = select(inside, e.Iota(DType.I64, plane + flat), const((1 << 62), DType.I64))

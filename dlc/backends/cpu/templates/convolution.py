@@ -17,6 +17,7 @@ from dlc.backends.cpu import types as t
 from dlc.backends.cpu.access import covered_by_halo
 from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame
 from dlc.backends.cpu.module import Module
+from dlc.backends.cpu.templates.epilogue import BlockedEpilogue
 from dlc.backends.cpu.templates.normalize import split_blocked_axes
 from dlc.ir.dims import Dim, ceildiv, free_symbols, maximum, minimum, product
 from dlc.ir.dtypes import DType
@@ -107,6 +108,8 @@ def match(kernel: Kernel) -> Match | Declined:
         return Declined("the input's padding is not in memory")
     spec = contract.spec
     windows = spec.windows
+    if not spec.columns or len(spec.reduce) == len(windows):
+        return Declined("a depthwise convolution")
     positions = tuple(window.out for window in windows)
     found = Match(kernel, contract, store, source, weights, spec.rows[0], spec.batch[0] if spec.batch else None,
                   spec.columns[0], positions, spec.reduce[0], tuple(window.tap for window in windows))
@@ -219,7 +222,6 @@ class _Convolution:
     def __init__(self, module: Module, name: str, m: Match) -> None:
         self.m = m
         self.split = split_blocked_axes(m.kernel)
-        self.store = next(stage for stage in self.split.body if isinstance(stage, Store))
         self.blocks = -(-m.outputs // LANES)
         self.windows = m.contract.spec.windows
         self.input = self._input_plane()
@@ -239,7 +241,7 @@ class _Convolution:
         self.frame = KernelFrame(module, name, m.kernel, [self.points, self.chunks])
         self.b = self.frame.b
         self.em = self.frame.emitter
-        self.em.params = {param.name: param for param in self.split.params}
+        self.epilogue = BlockedEpilogue(self.frame, self.split, m.columns, m.positions, m.contract.out.name)
 
     def _input_plane(self) -> _Plane:
         m = self.m
@@ -480,26 +482,11 @@ class _Convolution:
     def _epilogue(self, panel: t.Operand, row: t.Operand, column: t.Operand, pixels: Sequence[tuple[int, int]],
                   accumulators: list[t.Value]) -> None:
         """Apply what follows the convolution to each vector, and store it."""
-        b, em, m, vectors = self.b, self.em, self.m, self.tile.vectors
-        lane_axis = self.split.axis(f"{m.columns}i").symbol
-        block_axis = self.split.axis(f"{m.columns}o").symbol
-        local = m.contract.out.name
-        em.vector_axis = lane_axis
-        em.axes[lane_axis.name] = b.value(0)
-        names = m.positions
+        b, vectors = self.b, self.tile.vectors
         for v in range(vectors):
-            with em.scope():
-                em.forget()
-                em.axes[block_axis.name] = b.value(b.add(b.mul(panel, vectors), v))
-                em.hoist([self.store.value], set(names))
-                for p, (r, c) in enumerate(pixels):
-                    value = accumulators[p * vectors + v]
-                    em.locals[local] = lambda _, value=value: value
-                    with em.scope():
-                        self._set_position(row, column, r, c)
-                        em.store(self.store.param, self.store.index, em.emit_lanes(self.store.value),
-                                 self.store.value.dtype, self.store.mask)
-        em.vector_axis = None
+            values = [accumulators[p * vectors + v] for p in range(len(pixels))]
+            places = [lambda r=r, c=c: self._set_position(row, column, r, c) for r, c in pixels]
+            self.epilogue.store(b.add(b.mul(panel, vectors), v), values, places)
 
     def _set_position(self, row: t.Operand, column: t.Operand, r: int, c: int) -> None:
         b, em, names = self.b, self.em, self.m.positions
@@ -509,4 +496,3 @@ class _Convolution:
         elif len(names) > 1:
             em.axes[names[-2]] = b.value(b.add(row, r))
         em.axes[names[-1]] = b.value(b.add(column, c))
-
