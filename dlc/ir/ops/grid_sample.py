@@ -37,9 +37,11 @@ class GridSample(Operator):
 
     A grid entry lists the coordinates of axes r .. 1 (innermost first), scaled so that -1 and 1 are the outer
     edges of x or, with align_corners, the centres of its corner elements. Positions outside read zero, the
-    nearest element, or the mirror image about those edges. "nearest" rounds half to even; "cubic" is Keys'
-    kernel with a = -0.75. Coordinates are computed in the grid's type, at least float32; one that is not a
-    number gives not-a-number, or with "nearest" a legal but arbitrary element.
+    nearest element, or the mirror image about those edges. A coordinate outside is moved to the border or
+    reflected before it is split in position and fraction, except that "cubic" leaves it beyond the border, as
+    PyTorch and onnxruntime do. "nearest" rounds half to even; "cubic" is Keys' kernel with a = -0.75.
+    Coordinates are computed in the grid's type, at least float32; one that is not a number gives
+    not-a-number, or with "nearest" a legal but arbitrary element.
     """
 
     kind: ClassVar[OperatorClass] = OperatorClass.ROUTINE
@@ -83,13 +85,13 @@ class GridSample(Operator):
         return (np.moveaxis(y, -1, 1).astype(x.dtype),)
 
     def _taps(self, at: Array, extent: int) -> list[tuple[Array, Array, Array]]:
-        """(position, whether it is inside, weight) of each tap on one axis for the scaled coordinates `at`."""
+        """(position, whether it is inside, weight) of each tap on one axis for scaled coordinates `at`."""
         last = at.dtype.type(extent - 1)
         with np.errstate(all="ignore"):
             at = (at + 1) / 2 * last if self.align_corners else ((at + 1) * extent - 1) / 2
             if self.mode == "nearest":
                 at = np.rint(at)
-            if self.padding == "border":
+            if self.padding == "border" and self.mode != "cubic":
                 at = np.clip(at, 0, last)
             elif self.padding == "reflection":
                 at = self._reflected(at, extent)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,11 @@ class Movement(Operator):
 def text(shape: Sequence[Dim]) -> str:
     """A shape as it stands in messages."""
     return f"[{', '.join(to_text(dim) for dim in shape)}]"
+
+
+def blank(dtype: np.dtype[Any]) -> Array:
+    """The scalar that stands for "no value": zero, or the empty string."""
+    return np.array("" if dtype.kind == "O" else 0).astype(dtype)
 
 
 def check_extents(shape: Sequence[Dim]) -> None:
@@ -235,7 +240,7 @@ class Pad(Movement):
             raise ShapeError(f"pads {pads} are negative")
         if self.mode == "constant":
             shape = [before + extent + after for extent, (before, after) in zip(x.shape, pads)]
-            y = np.full(shape, x.dtype.type() if value is None else value.reshape(-1)[0], dtype=x.dtype)
+            y = np.full(shape, blank(x.dtype) if value is None else value, dtype=x.dtype)
             y[tuple(slice(before, before + extent) for extent, (before, _) in zip(x.shape, pads))] = x
             return (y,)
         for axis, (before, after) in enumerate(pads):
@@ -315,7 +320,7 @@ class Trilu(Movement):
         rows, columns = x.shape[-2:]
         offset = np.arange(columns)[None, :] - np.arange(rows)[:, None]
         keep = offset >= dim(self.k) if self.upper else offset <= dim(self.k)
-        return (np.where(keep, x, np.zeros((), dtype=x.dtype)),)
+        return (np.where(keep, x, blank(x.dtype)),)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Resize: interpolation of a tensor on a regular grid, one axis after the other.
 
-All coordinates are computed in float32, in the order of operations of `source_coordinates`: rounding decides
-which element "nearest" picks, so every implementation has to round alike.
+Coordinates are computed in float32 (one mode in float64), in the order of operations of `source_coordinates`,
+as onnxruntime does: rounding decides which element "nearest" picks, so that all engines must round alike.
 """
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ MODES = ("nearest", "linear", "cubic")
 COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",
                "tf_half_pixel_for_nn", "tf_crop_and_resize")
 NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+
+#: How far from a half a coordinate still counts as a tie of the rounding modes, as in onnxruntime 1.31.
+TIE = np.float32(1e-6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +176,8 @@ def source_coordinates(coordinates: str, extent: int, size: int, scale: np.float
         case "half_pixel_symmetric":
             adjustment = np.float32(size) / (scale * np.float32(extent))
             offset = np.float32(extent) / np.float32(2) * (one - adjustment)
-            return offset + (x + half) / scale - half
+            wide = np.float64(offset) + (x.astype(np.float64) + 0.5) / np.float64(scale) - 0.5
+            return wide.astype(np.float32)
     if window is None:
         raise ShapeError(f"{coordinates} needs a region of interest")
     start, end = window
@@ -183,14 +187,17 @@ def source_coordinates(coordinates: str, extent: int, size: int, scale: np.float
 
 
 def nearest_position(at: Array, nearest: str) -> Array:
-    """The integer that `nearest` (the standard's nearest_mode) picks for each coordinate."""
+    """The integer that `nearest` (the standard's nearest_mode) picks for each float32 coordinate.
+
+    A coordinate within TIE of a half is taken as that half, which rounding has moved.
+    """
     below = np.floor(at)
     fraction = at - below
     match nearest:
         case "round_prefer_floor":
-            below = below + (fraction > 0.5)
+            below = below + (fraction > np.float32(0.5) + TIE)
         case "round_prefer_ceil":
-            below = below + (fraction >= 0.5)
+            below = below + (fraction >= np.float32(0.5) - TIE)
         case "ceil":
             below = np.ceil(at)
     return below.astype(np.int64)
