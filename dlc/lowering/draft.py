@@ -3,20 +3,38 @@
 Names of axes and locals are unique in the whole program while kernels are drafted and fused; `canonical` (in
 dlc.lowering.canonical) renames them at the end, so that equal kernels become equal texts.
 """
+
 from __future__ import annotations
 
 import dataclasses
 import itertools
 from collections.abc import Sequence
 
-from dlc.ir.dims import Dim, Symbol
+from dlc.ir.dims import Dim, Symbol, known_equal, minimum
 from dlc.ir.dtypes import DType, Kind
 from dlc.ir.graph import Node, Value
 from dlc.ir.types import TensorType
 from dlc.lowering.expr import Binary, Cast, CastMode, Const, Expr, Index, InRange, Load, Read, Unary
 from dlc.lowering.kernel import (
-    Access, Axis, AxisKind, Contract, Contraction, Duplicates, Kernel, LocalTensor, Map, Monoid, Param, Recur, Reduce,
-    Routine, Stage, State, Store, StoreMode)
+    Access,
+    Axis,
+    AxisKind,
+    Contract,
+    Contraction,
+    Duplicates,
+    Kernel,
+    LocalTensor,
+    Map,
+    Monoid,
+    Param,
+    Recur,
+    Reduce,
+    Routine,
+    Stage,
+    State,
+    Store,
+    StoreMode,
+)
 
 
 class Names:
@@ -126,18 +144,20 @@ class Draft:
         """One new axis for each extent."""
         return [self.axis(extent, kind) for extent in shape]
 
-    def load(self, value: Value, index: Sequence[Index], mask: Sequence[InRange] = (),
-             other: Expr | None = None) -> Expr:
+    def load(
+        self, value: Value, index: Sequence[Index], mask: Sequence[InRange] = (), other: Expr | None = None
+    ) -> Expr:
         """An element of `value`, in its own type."""
         return Load(value.tensor.dtype, self.param(value), tuple(index), tuple(mask), other)
 
-    def load_arithmetic(self, value: Value, index: Sequence[Index], mask: Sequence[InRange] = (),
-                        other: Expr | None = None) -> Expr:
+    def load_arithmetic(
+        self, value: Value, index: Sequence[Index], mask: Sequence[InRange] = (), other: Expr | None = None
+    ) -> Expr:
         """An element of `value`, in the type in which its arithmetic is done."""
         return cast(self.load(value, index, mask, other), arithmetic_dtype(value.tensor.dtype))
 
     def load_broadcast(self, value: Value, index: Sequence[Symbol], shape: Sequence[Dim]) -> Expr:
-        """The element of `value` that NumPy broadcasting reads for the output element at `index` of `shape`."""
+        """The element of `value` that NumPy broadcasting reads for the element at `index` of `shape`."""
         return self.load(value, broadcast_index(value.tensor, index, shape))
 
     # --- stages
@@ -156,21 +176,25 @@ class Draft:
         """Combine `value` over `axes` for each point of `outer`; returns the result's element at `outer`."""
         return self.reduce_all(monoid, axes, (value,), outer)[0]
 
-    def reduce_all(self, monoid: Monoid, axes: Sequence[Symbol], values: Sequence[Expr],
-                   outer: Sequence[Symbol]) -> tuple[Read, ...]:
+    def reduce_all(
+        self, monoid: Monoid, axes: Sequence[Symbol], values: Sequence[Expr], outer: Sequence[Symbol]
+    ) -> tuple[Read, ...]:
         """As `reduce`, for monoids over tuples."""
         outs = tuple(self.local(value.dtype, outer) for value in values)
         self.body.append(Reduce(outs, tuple(axis.name for axis in axes), monoid, tuple(values)))
         return tuple(Read(out.dtype, out.name, tuple(outer)) for out in outs)
 
-    def contract(self, spec: Contraction, left: Expr, right: Expr, outer: Sequence[Symbol],
-                 dtype: DType | None = None) -> Read:
+    def contract(
+        self, spec: Contraction, left: Expr, right: Expr, outer: Sequence[Symbol], dtype: DType | None = None
+    ) -> Read:
         """Sum left * right over the reduce axes of `spec`; returns the result's element at `outer`."""
         local = self.local(dtype or left.dtype, outer)
         self.body.append(Contract(local, spec, left, right))
         return Read(local.dtype, local.name, tuple(outer))
 
-    def recur(self, axis: Symbol, states: Sequence[State], body: Sequence[Stage], reverse: bool = False) -> None:
+    def recur(
+        self, axis: Symbol, states: Sequence[State], body: Sequence[Stage], reverse: bool = False
+    ) -> None:
         """Append a recurrence over `axis`."""
         self.body.append(Recur(axis.name, tuple(states), tuple(body), reverse))
 
@@ -178,20 +202,39 @@ class Draft:
         """Append a hand-written algorithm."""
         self.body.append(Routine(name, tuple(params), tuple(sorted(attributes.items()))))
 
-    def store(self, value: Value, axes: Sequence[Symbol], expr: Expr, index: Sequence[Index] | None = None,
-              mode: StoreMode = StoreMode.SET, mask: Sequence[InRange] = (),
-              duplicates: Duplicates = Duplicates.FORBIDDEN) -> None:
+    def store(
+        self,
+        value: Value,
+        axes: Sequence[Symbol],
+        expr: Expr,
+        index: Sequence[Index] | None = None,
+        mode: StoreMode = StoreMode.SET,
+        mask: Sequence[InRange] = (),
+        duplicates: Duplicates = Duplicates.FORBIDDEN,
+    ) -> None:
         """Store `expr`, converted to the type of `value`, at `index` (default: the axes themselves)."""
         access = Access.WRITE if mode is StoreMode.SET else Access.UPDATE
-        self.body.append(Store(self.param(value, access), tuple(axis.name for axis in axes),
-                               tuple(axes if index is None else index), cast(expr, value.tensor.dtype), mode,
-                               tuple(mask), duplicates))
+        self.body.append(
+            Store(
+                self.param(value, access),
+                tuple(axis.name for axis in axes),
+                tuple(axes if index is None else index),
+                cast(expr, value.tensor.dtype),
+                mode,
+                tuple(mask),
+                duplicates,
+            )
+        )
 
     def finish(self) -> LoweredKernel:
         """The kernel."""
-        params = tuple(Param(name, value.tensor, self.access[name], constant=value.is_constant)
-                       for name, value in self.values.items())
-        kernel = Kernel(self.node.op.name.lower(), params, tuple(self.axes), tuple(self.body), self.node.origin)
+        params = tuple(
+            Param(name, value.tensor, self.access[name], constant=value.is_constant)
+            for name, value in self.values.items()
+        )
+        kernel = Kernel(
+            self.node.op.name.lower(), params, tuple(self.axes), tuple(self.body), self.node.origin
+        )
         return LoweredKernel(kernel, self.values)
 
 
@@ -201,7 +244,6 @@ def broadcast_index(operand: TensorType, index: Sequence[Symbol], shape: Sequenc
     An extent that is 1 is read at 0; one that only the binding tells (equal to the result's, or 1) is read at
     index * min(extent - 1, 1), which is 0 where the extent turns out to be 1.
     """
-    from dlc.ir.dims import known_equal, minimum
     skip = len(shape) - operand.rank
     entries: list[Dim] = []
     for axis, extent in enumerate(operand.shape):

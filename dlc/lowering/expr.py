@@ -1,9 +1,12 @@
 """Value expressions of the kernel IR: immutable, interned, typed.
 
-An expression computes one element. It reads parameters (`Load`) and locals (`Read`) at indices, which are Dims
-over the kernel's axes or, where they come from data, integer expressions. Two structurally equal expressions are
-one object, so identity is equality and work on a shared subtree is done once.
+An expression computes one element. It reads parameters (`Load`) and locals (`Read`) at indices, which are
+Dims over the kernel's axes or, where they come from data, integer expressions. Two structurally equal
+expressions are one object, so identity is equality and work on a shared subtree is done once.
+
+docs/kernel-ir.md defines every construct; `dlc.lowering.text` prints them.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -12,14 +15,14 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from dlc.ir.dims import Dim, substitute as substitute_dim, to_text
+from dlc.ir.dims import Dim, is_nonnegative, substitute as substitute_dim, to_text
 from dlc.ir.dtypes import DType
 
 _TABLE: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
 
 
 def _key(field: Any) -> Any:
-    """A dictionary key for a field: floats by bits (nan equals nan, 0.0 differs from -0.0), bool apart from int."""
+    """A dictionary key for a field: floats by bits (nan is nan, 0.0 is not -0.0), bool apart from int."""
     if isinstance(field, float):
         return ("float", field.hex())
     if isinstance(field, bool):
@@ -36,31 +39,30 @@ class _Interned(type):
         return _TABLE.setdefault(key, instance)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Expr(metaclass=_Interned):
     """Base of all expressions; `dtype` is the type of the element."""
 
     dtype: DType
 
+    def __repr__(self) -> str:
+        from dlc.lowering.text import expression_text
 
-@dataclasses.dataclass(frozen=True, eq=False)
+        return expression_text(self)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Const(Expr):
-    """A number (bool, int or float according to dtype)."""
+    """A number (bool, int or float according to dtype); a float counts as rounded to dtype."""
 
     value: float | int | bool
 
-    def __str__(self) -> str:
-        return f"{self.value!r}:{self.dtype.text}"
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Iota(Expr):
-    """The number of an index expression, as an integer of `dtype`."""
+    """The number of an index expression, as an integer of `dtype`; it wraps where it does not fit."""
 
     index: Dim
-
-    def __str__(self) -> str:
-        return f"iota({to_text(self.index)}):{self.dtype.text}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +77,12 @@ class InRange:
         return f"{to_text(self.low)} <= {to_text(self.index)} < {to_text(self.high)}"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Load(Expr):
     """An element of parameter `param`, at a logical index.
 
-    Where a condition of `mask` fails, nothing is read and the value is `other`. An index entry that is an Expr
-    comes from data: code generation checks it against the extent (negative ones are not wrapped here).
+    Where a condition of `mask` fails, nothing is read and the value is `other`. An index entry that is an
+    Expr comes from data: where the mask holds it is checked against the extent, and never wrapped.
     """
 
     param: str
@@ -88,105 +90,90 @@ class Load(Expr):
     mask: tuple[InRange, ...] = ()
     other: Expr | None = None
 
-    def __str__(self) -> str:
-        mask = f" if {' and '.join(map(str, self.mask))} else {self.other}" if self.mask else ""
-        return f"{self.param}[{', '.join(map(index_text, self.index))}]" + (f"({mask.strip()})" if mask else "")
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Read(Expr):
-    """An element of the local tensor `local`."""
+    """An element of the local tensor `local`; where a condition of `mask` fails, the value is `other`."""
 
     local: str
     index: tuple[Dim, ...]
+    mask: tuple[InRange, ...] = ()
+    other: Expr | None = None
 
-    def __str__(self) -> str:
-        return f"{self.local}[{', '.join(map(to_text, self.index))}]" if self.index else self.local
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Unary(Expr):
-    """A function of one operand; names are those of `UNARY`."""
+    """A function (names in `UNARY`) of one operand, in its type; `is_nan` gives bool."""
 
     fn: str
     operand: Expr
 
-    def __str__(self) -> str:
-        return f"{self.fn}({self.operand})"
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Binary(Expr):
-    """A function of two operands of one dtype; names are those of `BINARY`."""
+    """A function (names in `BINARY`) of two operands of one dtype, which is the result's."""
 
     fn: str
     left: Expr
     right: Expr
 
-    def __str__(self) -> str:
-        return f"{self.fn}({self.left}, {self.right})"
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Compare(Expr):
-    """eq, ne, lt, le, gt or ge of two operands of one dtype; ordered: false on NaN, except ne."""
+    """A comparison (names in `COMPARE`) of two operands of one dtype, as bool; false on NaN, except ne."""
 
     fn: str
     left: Expr
     right: Expr
 
-    def __str__(self) -> str:
-        return f"{self.fn}({self.left}, {self.right})"
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Select(Expr):
-    """`then` where `condition`, else `otherwise`; both are evaluated."""
+    """`then` where `condition`, else `otherwise`; both are evaluated, faults of an index included."""
 
     condition: Expr
     then: Expr
     otherwise: Expr
 
-    def __str__(self) -> str:
-        return f"select({self.condition}, {self.then}, {self.otherwise})"
-
 
 class CastMode(enum.Enum):
-    """What a conversion does with numbers that the target type does not have."""
+    """How a conversion to an integer type rounds, and what it does with a number out of range.
+
+    WRAP is for integers: the low bits. SATURATE drops a float's fraction, RNE rounds it half to even; both
+    give the nearest number that the type has, and 0 for NaN. Between integers RNE is WRAP. To a float type
+    all modes round to nearest even; to bool they give false for 0 and true for all else, NaN included.
+    """
 
     WRAP = "wrap"
     SATURATE = "saturate"
     RNE = "rne"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Cast(Expr):
-    """The operand converted to `dtype`. To floats: rounded to nearest even. To integers: truncated, then `mode`."""
+    """The operand converted to `dtype`; `mode` matters for integers, see CastMode."""
 
     operand: Expr
     mode: CastMode = CastMode.RNE
 
-    def __str__(self) -> str:
-        return f"cast({self.operand}, {self.dtype.text}, {self.mode.value})"
 
+#: Functions of one float; `abs neg sign` are for integers too, `not` is for bool and integers (bits) only.
+UNARY = frozenset({"abs", "neg", "sign", "floor", "ceil", "round", "sqrt", "reciprocal", "is_nan", "not"}) | {
+    *("exp", "log", "log1p", "sigmoid", "softplus", "erf"),
+    *("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
+}
 
-#: Functions of one operand, on floats unless said: `abs neg sign` also on integers, `not` on bool and integers (bits).
-UNARY = frozenset(
-    "abs neg sign floor ceil round exp log sqrt reciprocal sin cos tan asin acos atan sinh cosh asinh acosh atanh"
-    " erf tanh sigmoid softplus log1p not is_nan".split())
+#: Functions of two operands. On integers add, sub, mul and pow wrap, `div` truncates, and `div`, `mod` and
+#: `fmod` by 0 give 0; `mod` has the divisor's sign and `fmod` the dividend's. `max` and `min` propagate NaN.
+#: `and or xor` are for bool and for integers (bits). A shift by an amount outside [0, bits) moves every bit
+#: out, leaving zeros or, to the right, copies of the sign.
+BINARY = frozenset({"add", "sub", "mul", "div", "pow", "mod", "fmod", "max", "min"}) | {
+    *("and", "or", "xor", "shift_left", "shift_right")
+}
 
-#: Functions of two operands. `div` truncates on integers, `mod` has the divisor's sign and `fmod` the dividend's;
-#: `max` and `min` propagate NaN; `and or xor` are bitwise on integers; shifts by the width or more give 0.
-BINARY = frozenset("add sub mul div pow mod fmod max min and or xor shift_left shift_right".split())
-
-COMPARE = frozenset("eq ne lt le gt ge".split())
+COMPARE = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 
 Index: TypeAlias = Dim | Expr
-
-
-def index_text(index: Index) -> str:
-    """An index entry as text."""
-    return str(index) if isinstance(index, Expr) else to_text(index)
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
@@ -201,6 +188,8 @@ def children(expr: Expr) -> tuple[Expr, ...]:
         case Load(_, _, index, _, other):
             data = tuple(entry for entry in index if isinstance(entry, Expr))
             return data if other is None else (*data, other)
+        case Read(other=Expr() as other):
+            return (other,)
     return ()
 
 
@@ -221,7 +210,7 @@ def walk(*roots: Expr) -> Iterator[Expr]:
 
 
 def rewrite(root: Expr, leaf: Callable[[Expr], Expr | None], dim: Callable[[Dim], Dim] | None = None) -> Expr:
-    """`root` rebuilt bottom-up: `leaf` may replace any node (given with rebuilt operands), `dim` maps every Dim."""
+    """`root` rebuilt bottom-up: `leaf` may replace any node (seen with new operands), `dim` maps Dims."""
     done: dict[Expr, Expr] = {}
     move = dim or (lambda d: d)
 
@@ -242,11 +231,11 @@ def rewrite(root: Expr, leaf: Callable[[Expr], Expr | None], dim: Callable[[Dim]
             case Select(dtype, condition, then, otherwise):
                 new = Select(dtype, done[condition], done[then], done[otherwise])
             case Load(dtype, param, index, mask, other):
-                new = Load(dtype, param, tuple(map(entry, index)),
-                           simplify_mask(tuple(InRange(move(m.index), move(m.low), move(m.high)) for m in mask)),
-                           None if other is None else done[other])
-            case Read(dtype, local, index_dims):
-                new = Read(dtype, local, tuple(map(move, index_dims)))
+                instead = None if other is None else done[other]
+                new = Load(dtype, param, tuple(map(entry, index)), map_mask(mask, move), instead)
+            case Read(dtype, local, dims, mask, other):
+                instead = None if other is None else done[other]
+                new = Read(dtype, local, tuple(map(move, dims)), map_mask(mask, move), instead)
             case Iota(dtype, index_dim):
                 new = Iota(dtype, move(index_dim))
             case _:
@@ -261,9 +250,13 @@ def substitute(root: Expr, axes: Mapping[str, Dim]) -> Expr:
     return rewrite(root, lambda _: None, lambda d: substitute_dim(d, axes))
 
 
+def map_mask(mask: tuple[InRange, ...], dim: Callable[[Dim], Dim]) -> tuple[InRange, ...]:
+    """The mask with every Dim mapped, simplified."""
+    return simplify_mask(tuple(InRange(dim(m.index), dim(m.low), dim(m.high)) for m in mask))
+
+
 def simplify_mask(mask: tuple[InRange, ...]) -> tuple[InRange, ...]:
     """The mask without conditions that always hold and without repetitions."""
-    from dlc.ir.dims import is_nonnegative
     kept: dict[InRange, None] = {}
     for m in mask:
         if not (is_nonnegative(m.index - m.low) and is_nonnegative(m.high - m.index - 1)):

@@ -1,19 +1,40 @@
 """Putting two kernels into one: a producer into its reader's loads, a reader onto its producer's store.
 
-Both directions are rewriting of index expressions and change no value. A function returns the fused kernel, or a
-`Declined` with the reason.
+Both directions are rewriting of index expressions and change no value. A function returns the fused kernel,
+or a `Declined` with the reason.
 """
+
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 
-from dlc.ir.dims import Dim, Symbol, free_symbols, known_equal, product, substitute as substitute_dim, terms_of
+from dlc.ir.dims import (
+    Dim,
+    Symbol,
+    free_symbols,
+    known_equal,
+    product,
+    substitute as substitute_dim,
+    terms_of,
+)
+from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.draft import LoweredKernel
-from dlc.lowering.inspect import loads, map_stage, roots, stages
+from dlc.lowering.inspect import loads, map_stage, roots, stage_axes, stages, used_axes
 from dlc.lowering.kernel import (
-    Access, Axis, Contract, Duplicates, Kernel, LocalTensor, Map, Recur, Reduce, Routine, Stage, Store, StoreMode)
+    Access,
+    Axis,
+    Duplicates,
+    Kernel,
+    LocalTensor,
+    Map,
+    Param,
+    Routine,
+    Stage,
+    Store,
+    StoreMode,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +54,17 @@ def single_store(kernel: Kernel) -> Store | None:
 
 def _is_identity(store: Store) -> bool:
     """Whether a store writes element i at point i: its index is its axes."""
-    return not store.mask and tuple(entry.name if isinstance(entry, Symbol) else None
-                                    for entry in store.index) == store.axes
+    return (
+        not store.mask
+        and tuple(entry.name if isinstance(entry, Symbol) else None for entry in store.index) == store.axes
+    )
 
 
 def is_movement(expr: e.Expr) -> bool:
     """Whether an expression only moves an element."""
-    return isinstance(expr, e.Load) and expr.other is None and not any(isinstance(i, e.Expr) for i in expr.index)
+    return (
+        isinstance(expr, e.Load) and expr.other is None and not any(isinstance(i, e.Expr) for i in expr.index)
+    )
 
 
 def expression_cost(expr: e.Expr) -> int:
@@ -74,8 +99,9 @@ def inline(producer: LoweredKernel, consumer: LoweredKernel, param: str) -> Lowe
         return _at(store, node)
 
     try:
-        body = tuple(map_stage(stage, lambda x: e.rewrite(x, replace), lambda d: d)
-                     for stage in consumer.kernel.body)
+        body = tuple(
+            map_stage(stage, lambda x: e.rewrite(x, replace), lambda d: d) for stage in consumer.kernel.body
+        )
     except _NotSubstitutable as reason:
         return Declined(str(reason))
     return _combined(producer, consumer, body)
@@ -145,7 +171,6 @@ def zero(node: e.Expr) -> e.Const:
 
 def mask_expression(mask: Sequence[e.InRange]) -> e.Expr:
     """The conjunction of range conditions as a bool expression."""
-    from dlc.ir.dtypes import DType
     result: e.Expr | None = None
     for m in mask:
         at, low, high = (e.Iota(DType.I64, d) for d in (m.index, m.low, m.high))
@@ -157,8 +182,10 @@ def mask_expression(mask: Sequence[e.InRange]) -> e.Expr:
 
 def reads_in_stages(kernel: Kernel, param: str) -> int:
     """In how many stages a parameter is read."""
-    return sum(any(isinstance(node, e.Load) and node.param == param for node in e.walk(*roots(stage)))
-               for stage in stages(kernel.body))
+    return sum(
+        any(isinstance(node, e.Load) and node.param == param for node in e.walk(*roots(stage)))
+        for stage in stages(kernel.body)
+    )
 
 
 def recomputes(kernel: Kernel, param: str) -> bool:
@@ -168,31 +195,22 @@ def recomputes(kernel: Kernel, param: str) -> bool:
         if len(found) > 1:
             return True
         for node in found:
-            used = {s.name for entry in node.index if not isinstance(entry, e.Expr) for s in free_symbols(entry)}
+            used = {
+                s.name for entry in node.index if not isinstance(entry, e.Expr) for s in free_symbols(entry)
+            }
             if any(isinstance(entry, e.Expr) for entry in node.index):
                 return True
-            for axis in _stage_axes(stage):
+            for axis in stage_axes(stage):
                 if axis not in used and kernel.extent(axis) != 1:
                     return True
-            if any(len(free_symbols(entry) & {a.symbol for a in kernel.axes}) > 1 and not _is_radix(entry, kernel)
-                   for entry in node.index if not isinstance(entry, e.Expr)):
+            if any(
+                len(free_symbols(entry) & {a.symbol for a in kernel.axes}) > 1
+                and not _is_radix(entry, kernel)
+                for entry in node.index
+                if not isinstance(entry, e.Expr)
+            ):
                 return True
     return False
-
-
-def _stage_axes(stage: Stage) -> tuple[str, ...]:
-    match stage:
-        case Map(out, _):
-            return out.axes
-        case Store():
-            return stage.axes
-        case Reduce(outs, axes, _, _):
-            return (*outs[0].axes, *axes)
-        case Contract():
-            return (*stage.out.axes, *stage.spec.reduce)
-        case Recur():
-            return tuple(a for s in stage.body for a in _stage_axes(s)) + (stage.axis,)
-    return ()
 
 
 def _is_radix(entry: Dim, kernel: Kernel) -> bool:
@@ -204,7 +222,7 @@ def _is_radix(entry: Dim, kernel: Kernel) -> bool:
 
 
 def append(producer: LoweredKernel, consumer: LoweredKernel, param: str) -> LoweredKernel | Declined:
-    """The producer with its store of `param` replaced by the consumer's store, computed from the value at hand."""
+    """The producer with its store of `param` replaced by the consumer's store of a value made from it."""
     last = _final_store(producer.kernel, param)
     if last is None:
         return Declined("the producer stores its result in several pieces or not last")
@@ -231,12 +249,17 @@ def append(producer: LoweredKernel, consumer: LoweredKernel, param: str) -> Lowe
     for entry in epilogue.index:
         if isinstance(entry, e.Expr):
             moved = e.substitute(entry, mapping)
-            new_index.append(e.rewrite(moved, lambda n: last.value if isinstance(n, e.Load) and n.param == param
-                                       else None))
+            new_index.append(
+                e.rewrite(moved, lambda n: last.value if isinstance(n, e.Load) and n.param == param else None)
+            )
         else:
             new_index.append(substitute_dim(entry, mapping))
-    mask = tuple(e.InRange(substitute_dim(m.index, mapping), substitute_dim(m.low, mapping),
-                           substitute_dim(m.high, mapping)) for m in epilogue.mask)
+    mask = tuple(
+        e.InRange(
+            substitute_dim(m.index, mapping), substitute_dim(m.low, mapping), substitute_dim(m.high, mapping)
+        )
+        for m in epilogue.mask
+    )
     store = Store(epilogue.param, last.axes, tuple(new_index), value, mask=e.simplify_mask(mask))
     body = tuple(store if stage is last else stage for stage in producer.kernel.body)
     return _combined(consumer, producer, body)
@@ -267,8 +290,9 @@ def _covers(index: Sequence[e.Index], consumer: Kernel, param: str) -> bool:
     return True
 
 
-def _solve(index: Sequence[e.Index], store: Store, consumer: Kernel
-           ) -> tuple[dict[str, Dim], list[str]] | None:
+def _solve(
+    index: Sequence[e.Index], store: Store, consumer: Kernel
+) -> tuple[dict[str, Dim], list[str]] | None:
     """The consumer's axes as functions of the producer's: its load index equals the producer's store index.
 
     Returns the substitution and the consumer axes that the index does not determine (extent 1 counts as 0).
@@ -298,7 +322,7 @@ def _solve(index: Sequence[e.Index], store: Store, consumer: Kernel
 
 
 def _inverse_radix(entry: Dim, axes: dict[str, Axis]) -> dict[str, tuple[int, Dim, bool]] | None:
-    """An index entry as mixed-radix digits: axis -> (place value, extent, whether it is the leading digit)."""
+    """An index entry as mixed-radix digits: axis -> (place value, extent, whether it leads)."""
     if isinstance(entry, int):
         return {}
     if isinstance(entry, Symbol):
@@ -333,10 +357,12 @@ def _combined(source: LoweredKernel, target: LoweredKernel, body: tuple[Stage, .
     """A kernel of `body` with the parameters and axes that it needs, from both kernels."""
     reads = {load.param for load in loads(body)}
     writes = {stage.param for stage in stages(body) if isinstance(stage, Store)}
-    updates = {stage.param for stage in stages(body) if isinstance(stage, Store) and stage.mode is not StoreMode.SET}
+    updates = {
+        stage.param for stage in stages(body) if isinstance(stage, Store) and stage.mode is not StoreMode.SET
+    }
     routine = {name for stage in stages(body) if isinstance(stage, Routine) for name in stage.params}
     values = {**target.values, **source.values}
-    params = []
+    params: list[Param] = []
     for param in dict.fromkeys((*target.kernel.params, *source.kernel.params)):
         name = param.name
         if name in (p.name for p in params):
@@ -347,26 +373,17 @@ def _combined(source: LoweredKernel, target: LoweredKernel, body: tuple[Stage, .
             params.append(dataclasses.replace(param, access=Access.WRITE))
         elif name in reads or name in routine:
             params.append(dataclasses.replace(param, access=Access.READ) if name in reads else param)
-    used = _used_axes(body)
-    axes = [axis for axis in dict.fromkeys((*target.kernel.axes, *source.kernel.axes))
-            if axis.name in used]
-    kernel = Kernel(_joined_name(source.kernel, target.kernel), tuple(params), tuple(axes), body,
-                    tuple(dict.fromkeys((*target.kernel.origins, *source.kernel.origins))))
+    used = used_axes(body)
+    axes = [axis for axis in dict.fromkeys((*target.kernel.axes, *source.kernel.axes)) if axis.name in used]
+    kernel = Kernel(
+        _joined_name(source.kernel, target.kernel),
+        tuple(params),
+        tuple(axes),
+        body,
+        tuple(dict.fromkeys((*target.kernel.origins, *source.kernel.origins))),
+    )
     names = {param.name for param in params}
     return LoweredKernel(kernel, {name: value for name, value in values.items() if name in names})
-
-
-def _used_axes(body: Sequence[Stage]) -> set[str]:
-    used: set[str] = set()
-    for stage in stages(tuple(body)):
-        used.update(_stage_axes(stage))
-        if isinstance(stage, Recur):
-            used.add(stage.axis)
-            used.update(axis for state in stage.states for axis in state.local.axes)
-        if isinstance(stage, Routine):
-            used.update(s.name for _, v in stage.attributes if not isinstance(v, str | float | bool)
-                        for s in free_symbols(v))
-    return used
 
 
 def _joined_name(source: Kernel, target: Kernel) -> str:
@@ -383,8 +400,9 @@ def realize(consumer: LoweredKernel, param: str, local: str) -> LoweredKernel:
     axes = tuple(entry.name for entry in load.index if isinstance(entry, Symbol))
     tensor = LocalTensor(local, load.dtype, axes)
     read = e.Read(load.dtype, local, tuple(consumer.kernel.axis(axis).symbol for axis in axes))
-    body = tuple(map_stage(stage, lambda x: e.rewrite(x, lambda n: read if n is load else None), lambda d: d)
-                 for stage in consumer.kernel.body)
+    body = tuple(
+        map_stage(stage, lambda x: e.rewrite(x, lambda n: read if n is load else None), lambda d: d)
+        for stage in consumer.kernel.body
+    )
     kernel = dataclasses.replace(consumer.kernel, body=(Map(tensor, load), *body))
     return LoweredKernel(kernel, consumer.values)
-

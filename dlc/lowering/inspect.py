@@ -1,12 +1,24 @@
 """Questions about kernels: which dims, loads and expressions they contain; and rebuilding them."""
+
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from dlc.ir.dims import Dim
+from dlc.ir.dims import Dim, free_symbols
 from dlc.lowering import expr as e
-from dlc.lowering.kernel import Contract, Kernel, LocalTensor, Map, Recur, Reduce, Routine, Stage, State, Store
+from dlc.lowering.kernel import (
+    Contract,
+    Kernel,
+    LocalTensor,
+    Map,
+    Recur,
+    Reduce,
+    Routine,
+    Stage,
+    State,
+    Store,
+)
 
 
 def stages(body: tuple[Stage, ...]) -> Iterator[Stage]:
@@ -47,14 +59,17 @@ def expr_dims(root: e.Expr) -> Iterator[Dim]:
     """Every Dim in an expression."""
     for node in e.walk(root):
         match node:
-            case e.Load():
+            case e.Load() | e.Read():
                 yield from (entry for entry in node.index if not isinstance(entry, e.Expr))
-                for condition in node.mask:
-                    yield from (condition.index, condition.low, condition.high)
-            case e.Read():
-                yield from node.index
+                yield from mask_dims(node.mask)
             case e.Iota():
                 yield node.index
+
+
+def mask_dims(mask: Sequence[e.InRange]) -> Iterator[Dim]:
+    """Every Dim in the conditions of a mask."""
+    for condition in mask:
+        yield from (condition.index, condition.low, condition.high)
 
 
 def stage_dims(stage: Stage) -> Iterator[Dim]:
@@ -63,8 +78,9 @@ def stage_dims(stage: Stage) -> Iterator[Dim]:
         yield from expr_dims(root)
     if isinstance(stage, Store):
         yield from (entry for entry in stage.index if not isinstance(entry, e.Expr))
-        for condition in stage.mask:
-            yield from (condition.index, condition.low, condition.high)
+        yield from mask_dims(stage.mask)
+    if isinstance(stage, Contract):
+        yield from (window.pad for window in stage.spec.windows)
     if isinstance(stage, Routine):
         yield from (value for _, value in stage.attributes if not isinstance(value, str | float | bool))
 
@@ -80,8 +96,12 @@ def kernel_dims(kernel: Kernel) -> Iterator[Dim]:
         yield from stage_dims(stage)
 
 
-def map_stage(stage: Stage, value: Callable[[e.Expr], e.Expr], dim: Callable[[Dim], Dim],
-              axes: Callable[[tuple[str, ...]], tuple[str, ...]] = lambda a: a) -> Stage:
+def map_stage(
+    stage: Stage,
+    value: Callable[[e.Expr], e.Expr],
+    dim: Callable[[Dim], Dim],
+    axes: Callable[[tuple[str, ...]], tuple[str, ...]] = lambda a: a,
+) -> Stage:
     """The stage with every expression, store index and list of axes mapped."""
 
     def local(tensor: LocalTensor) -> LocalTensor:
@@ -92,23 +112,66 @@ def map_stage(stage: Stage, value: Callable[[e.Expr], e.Expr], dim: Callable[[Di
             return Map(local(out), value(expr))
         case Store():
             index = tuple(value(entry) if isinstance(entry, e.Expr) else dim(entry) for entry in stage.index)
-            mask = e.simplify_mask(tuple(e.InRange(dim(m.index), dim(m.low), dim(m.high)) for m in stage.mask))
-            return dataclasses.replace(stage, axes=axes(stage.axes), index=index, value=value(stage.value), mask=mask)
+            mask = e.map_mask(stage.mask, dim)
+            return dataclasses.replace(
+                stage, axes=axes(stage.axes), index=index, value=value(stage.value), mask=mask
+            )
         case Reduce(outs, reduced, monoid, values):
             return Reduce(tuple(map(local, outs)), axes(reduced), monoid, tuple(map(value, values)))
         case Contract():
             spec = dataclasses.replace(
-                stage.spec, batch=axes(stage.spec.batch), rows=axes(stage.spec.rows),
-                columns=axes(stage.spec.columns), reduce=axes(stage.spec.reduce),
-                windows=tuple(dataclasses.replace(w, out=axes((w.out,))[0], tap=axes((w.tap,))[0], pad=dim(w.pad))
-                              for w in stage.spec.windows))
+                stage.spec,
+                batch=axes(stage.spec.batch),
+                rows=axes(stage.spec.rows),
+                columns=axes(stage.spec.columns),
+                reduce=axes(stage.spec.reduce),
+                windows=tuple(
+                    dataclasses.replace(w, out=axes((w.out,))[0], tap=axes((w.tap,))[0], pad=dim(w.pad))
+                    for w in stage.spec.windows
+                ),
+            )
             return Contract(local(stage.out), spec, value(stage.left), value(stage.right))
         case Recur():
             states = tuple(State(local(s.local), value(s.start), value(s.next)) for s in stage.states)
             body = tuple(map_stage(inner, value, dim, axes) for inner in stage.body)
             return Recur(axes((stage.axis,))[0], states, body, stage.reverse)
         case Routine():
-            attributes = tuple((key, v if isinstance(v, str | float | bool) else dim(v))
-                               for key, v in stage.attributes)
+            attributes = tuple(
+                (key, v if isinstance(v, str | float | bool) else dim(v)) for key, v in stage.attributes
+            )
             return dataclasses.replace(stage, attributes=attributes)
     raise TypeError(f"unknown stage {stage!r}")
+
+
+def stage_axes(stage: Stage) -> tuple[str, ...]:
+    """Every axis along which a stage works, those that it reduces or recurs along included."""
+    match stage:
+        case Map(out, _):
+            return out.axes
+        case Store():
+            return stage.axes
+        case Reduce(outs, axes, _, _):
+            return (*outs[0].axes, *axes)
+        case Contract():
+            return (*stage.out.axes, *stage.spec.reduce)
+        case Recur():
+            return (*(a for s in stage.body for a in stage_axes(s)), stage.axis)
+    return ()
+
+
+def used_axes(body: Sequence[Stage]) -> set[str]:
+    """The names of the axes that `body` works along."""
+    used: set[str] = set()
+    for stage in stages(tuple(body)):
+        used.update(stage_axes(stage))
+        if isinstance(stage, Recur):
+            used.add(stage.axis)
+            used.update(axis for state in stage.states for axis in state.local.axes)
+        if isinstance(stage, Routine):
+            used.update(
+                s.name
+                for _, v in stage.attributes
+                if not isinstance(v, str | float | bool)
+                for s in free_symbols(v)
+            )
+    return used

@@ -1,9 +1,10 @@
 """The kernel IR: what a group of operators computes, in loops over named axes. See docs/kernel-ir.md.
 
-A Kernel's meaning is that of its stages run one after the other over whole tensors: a stage that defines a Local
-fills it for all points of its axes before the next stage starts. How it is really run, tiled, vectorized, with
-Locals in registers, is the Schedule's business and changes no value beyond the order of summation.
+A Kernel's meaning is that of its stages run one after the other over whole tensors: a stage that defines a
+Local fills it for all points of its axes before the next stage starts. How it is really run (tiles, lanes,
+Locals in registers) is the Schedule's business and changes no value beyond the order of summation.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -50,8 +51,8 @@ class Axis:
 class Param:
     """A tensor that the kernel reads or writes; indices into it are logical, its type holds the layout.
 
-    `strides` are in elements, one a physical axis of the type; None: row-major without gaps. A `constant` is known
-    at compile time, so that a backend may rearrange it then.
+    `strides` are in elements, one a physical axis of the type; None: row-major without gaps. A `constant` is
+    known at compile time, so that a backend may rearrange it then.
     """
 
     name: str
@@ -165,9 +166,9 @@ class Window:
 class Contraction:
     """The roles of the axes of a Contract.
 
-    `batch` and `group` axes index both operands and the result; `rows` only the left operand (matmul: m;
-    convolution: batch and output positions), `columns` only the right one (n; output channels), `reduce` both and
-    not the result. `windows` is empty for a matmul.
+    `batch` axes (batches of matrices, groups of a convolution) index both operands and the result; `rows`
+    only the left operand (matmul: m; convolution: batch and output positions), `columns` only the right one
+    (n; output channels), `reduce` both and not the result. `windows` is empty for a matmul.
     """
 
     batch: tuple[str, ...]
@@ -194,8 +195,8 @@ class Contract:
 class State:
     """A value carried along the axis of a Recur: the local that holds it, its start and its next value.
 
-    `start` and `next` are expressions over the local's axes; `next` may read any local of the Recur's body and the
-    states themselves (their values before the step).
+    `start` and `next` are expressions over the local's axes; `next` may read any local of the Recur's body
+    and the states themselves (their values before the step).
     """
 
     local: LocalTensor
@@ -205,10 +206,10 @@ class State:
 
 @dataclasses.dataclass(frozen=True)
 class Recur:
-    """For each point of `axis` in order (backwards when `reverse`): run `body`, then advance the states together.
+    """For each point of `axis` in order (backwards when `reverse`): run `body`, then advance the states.
 
-    Stages of the body may read the states, and may store; locals defined in the body live for one step. After the
-    Recur the states keep their final values.
+    Stages of the body may read the states, and may store; locals defined in the body live for one step. The
+    states advance together, and keep their final values after the Recur.
     """
 
     axis: str

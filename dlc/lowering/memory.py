@@ -1,4 +1,5 @@
 """Laying out the arena: values whose lifetimes do not overlap may share bytes."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -29,8 +30,8 @@ class Lifetime:
 def lay_out(lifetimes: Sequence[Lifetime]) -> tuple[list[Dim], Dim]:
     """An offset for each value, and the size of the arena.
 
-    Sizes that are numbers are placed by first fit, largest first. With symbolic sizes values share slots instead:
-    a slot is as large as its largest value, whatever the symbols turn out to be.
+    Sizes that are numbers are placed by first fit, largest first. With symbolic sizes values share slots
+    instead: a slot is as large as its largest value, whatever the symbols turn out to be.
     """
     if all(isinstance(life.bytes, int) for life in lifetimes):
         return _first_fit(lifetimes)
@@ -55,7 +56,7 @@ def _first_fit(lifetimes: Sequence[Lifetime]) -> tuple[list[Dim], Dim]:
         life = lifetimes[index]
         size = _number(life.bytes)
         offset = 0
-        for begin, end, other in sorted((p for p in placed if p[2].overlaps(life)), key=lambda p: p[0]):
+        for begin, end, _ in sorted((p for p in placed if p[2].overlaps(life)), key=lambda p: p[0]):
             if offset + size <= begin:
                 break
             offset = max(offset, end)

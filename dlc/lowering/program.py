@@ -2,6 +2,7 @@
 
 Its form is the same for every backend. Kernels are referred to by index, so that equal ones are shared.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -96,9 +97,9 @@ class Constant:
 class Program:
     """A lowered model.
 
-    `symbols` are the extents of inputs, in the order in which a call passes their numbers, then those bound during
-    the run; `shape_guards` are checked before the run. `inputs` and `outputs` are buffers in the model's order.
-    `arena` is the bytes of memory that a run needs.
+    `symbols` are the extents of inputs, in the order in which a call passes their numbers; `run_symbols` are
+    bound during the run. Guards over `symbols` alone are checked before the run, the others by steps.
+    `inputs` and `outputs` are buffers in the model's order. `arena` is the bytes of memory that a run needs.
     """
 
     symbols: tuple[Symbol, ...]

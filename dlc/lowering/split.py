@@ -2,13 +2,14 @@
 
 Backends run one nest a launch: a stage that reads what an earlier one stored finds it complete.
 """
+
 from __future__ import annotations
 
 import dataclasses
 
 from dlc.lowering import expr as e
 from dlc.lowering.draft import LoweredKernel
-from dlc.lowering.inspect import loads, roots, stages
+from dlc.lowering.inspect import loads, roots, stages, used_axes
 from dlc.lowering.kernel import Access, Contract, Map, Recur, Reduce, Routine, Stage, Store
 
 
@@ -35,7 +36,6 @@ def split_nests(lowered: LoweredKernel) -> list[LoweredKernel]:
 
 
 def _part(lowered: LoweredKernel, body: tuple[Stage, ...]) -> LoweredKernel:
-    from dlc.lowering.fuse import _used_axes
     reads = {load.param for load in loads(body)}
     writes = {stage.param for stage in stages(body) if isinstance(stage, Store)}
     routine = {name for stage in stages(body) if isinstance(stage, Routine) for name in stage.params}
@@ -46,19 +46,27 @@ def _part(lowered: LoweredKernel, body: tuple[Stage, ...]) -> LoweredKernel:
         if param.name in routine:
             params.append(param)
             continue
-        plain = not any(isinstance(s, Store) and s.param == param.name and s.mode.value != "set"
-                        for s in stages(body))
-        access = (Access.READ if param.name not in writes
-                  else Access.WRITE if param.name not in reads and plain else Access.UPDATE)
+        plain = not any(
+            isinstance(s, Store) and s.param == param.name and s.mode.value != "set" for s in stages(body)
+        )
+        access = (
+            Access.READ
+            if param.name not in writes
+            else Access.WRITE
+            if param.name not in reads and plain
+            else Access.UPDATE
+        )
         params.append(dataclasses.replace(param, access=access))
-    used = _used_axes(body)
+    used = used_axes(body)
     axes = tuple(axis for axis in lowered.kernel.axes if axis.name in used)
     kernel = dataclasses.replace(lowered.kernel, params=tuple(params), axes=axes, body=body)
     return LoweredKernel(kernel, {p.name: lowered.values[p.name] for p in params})
 
 
 def _locals_read(stage: Stage) -> set[str]:
-    return {node.local for inner in stages((stage,)) for node in e.walk(*roots(inner)) if isinstance(node, e.Read)}
+    return {
+        node.local for inner in stages((stage,)) for node in e.walk(*roots(inner)) if isinstance(node, e.Read)
+    }
 
 
 def _locals_defined(stage: Stage) -> set[str]:

@@ -1,4 +1,5 @@
 """Kernels of matrix multiplication."""
+
 from __future__ import annotations
 
 from dlc.ir.graph import Node
@@ -10,20 +11,21 @@ from dlc.lowering.rules.registry import rule
 
 @rule(MatMul)
 def matmul(draft: Draft, node: Node) -> None:
-    """numpy.matmul: y[batch, m, n] = sum over k of a[batch, m, k] * b[batch, k, n]; vectors get an axis of 1."""
+    """numpy.matmul: y[b, m, n] = sum over k of x[b, m, k] * w[b, k, n]; a vector has no m (or n)."""
     left, right = draft.operand(0), draft.operand(1)
     a, b, target = left.tensor, right.tensor, node.outputs[0]
     shape = list(target.tensor.shape)
     rows = [draft.axis(a.shape[-2])] if a.rank > 1 else []
     columns = [draft.axis(b.shape[-1])] if b.rank > 1 else []
-    batch_shape = shape[:len(shape) - len(rows) - len(columns)]
+    batch_shape = shape[: len(shape) - len(rows) - len(columns)]
     batch = draft.axes_of(batch_shape)
     k = draft.axis(a.shape[-1], AxisKind.REDUCE)
     left_batch = broadcast_index(a.with_shape(a.shape[:-2]), batch, batch_shape)
     right_batch = broadcast_index(b.with_shape(b.shape[:-2]), batch, batch_shape)
     x = draft.load_arithmetic(left, [*left_batch, *rows, k])
     w = draft.load_arithmetic(right, [*right_batch, k, *columns] if columns else [k])
-    spec = Contraction(tuple(s.name for s in batch), tuple(s.name for s in rows), tuple(s.name for s in columns),
-                       (k.name,))
+    spec = Contraction(
+        tuple(s.name for s in batch), tuple(s.name for s in rows), tuple(s.name for s in columns), (k.name,)
+    )
     outer = [*batch, *rows, *columns]
     draft.store(target, outer, draft.contract(spec, x, w, outer))

@@ -65,7 +65,7 @@ def conv(draft: Draft, node: Node) -> None:
 
 
 def _within_group(group: list[Symbol], channel: list[Symbol], each: Dim) -> Dim:
-    """The channel of a tensor that is channel `channel` (none: the only one) of `group` (none: the only one)."""
+    """The channel of a tensor that is `channel` of `group`; an empty list stands for the only one."""
     if not group:
         return channel[0]
     return group[0] * each + channel[0] if channel else group[0]

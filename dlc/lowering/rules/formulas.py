@@ -3,6 +3,7 @@
 Formulas follow the ONNX standard's definitions; where a formula is rearranged it is to avoid overflow or
 cancellation, and the comment says so. Operands are already in arithmetic type.
 """
+
 from __future__ import annotations
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Callable
 
 from dlc.ir.dtypes import DType
 from dlc.lowering.draft import binary, cast, const, unary
-from dlc.lowering.expr import Binary, Compare, Expr, Select
+from dlc.lowering.expr import Binary, CastMode, Compare, Const, Expr, Select
 
 
 def compare(fn: str, left: Expr, right: Expr | float | int) -> Expr:
@@ -31,7 +32,9 @@ def relu(x: Expr) -> Expr:
 
 def gelu(x: Expr) -> Expr:
     """x * (1 + erf(x / sqrt 2)) / 2."""
-    return binary("mul", binary("mul", x, 0.5), binary("add", unary("erf", binary("mul", x, math.sqrt(0.5))), 1.0))
+    return binary(
+        "mul", binary("mul", x, 0.5), binary("add", unary("erf", binary("mul", x, math.sqrt(0.5))), 1.0)
+    )
 
 
 def gelu_tanh(x: Expr) -> Expr:
@@ -115,7 +118,6 @@ def binary_formula(fn: str, left: Expr, right: Expr) -> Expr:
 
 def power(base: Expr, exponent: Expr) -> Expr:
     """base ** exponent in the base's type; small constant exponents become multiplications and roots."""
-    from dlc.lowering.expr import Const
     if isinstance(exponent, Const):
         match float(exponent.value):
             case 1.0:
@@ -130,5 +132,4 @@ def power(base: Expr, exponent: Expr) -> Expr:
         return Binary(base.dtype, "pow", base, cast(exponent, base.dtype))
     # An integer base with another exponent type: computed in f64, which holds every 32-bit result exactly.
     wide = Binary(DType.F64, "pow", cast(base, DType.F64), cast(exponent, DType.F64))
-    from dlc.lowering.expr import CastMode
     return cast(wide, base.dtype, CastMode.WRAP)

@@ -1,4 +1,5 @@
 """Kernels of gathers: loads at indices that come from data."""
+
 from __future__ import annotations
 
 from dlc.ir.dims import Dim
@@ -25,8 +26,8 @@ def gather(draft: Draft, node: Node) -> None:
     source, indices = draft.operand(0), draft.operand(1)
     axis, rank = node.op.axis, indices.tensor.rank
     axes = draft.axes_of(node.outputs[0].tensor.shape)
-    at = wrapped(draft.load(indices, axes[axis:axis + rank]), source.tensor.shape[axis])
-    index: list[Index] = [*axes[:axis], at, *axes[axis + rank:]]
+    at = wrapped(draft.load(indices, axes[axis : axis + rank]), source.tensor.shape[axis])
+    index: list[Index] = [*axes[:axis], at, *axes[axis + rank :]]
     draft.store(node.outputs[0], axes, draft.load(source, index))
 
 
@@ -50,8 +51,9 @@ def gather_nd(draft: Draft, node: Node) -> None:
     depth = indices.tensor.shape[-1]
     assert isinstance(depth, int)
     axes = draft.axes_of(node.outputs[0].tensor.shape)
-    outer = axes[:indices.tensor.rank - 1]
-    data: list[Index] = [wrapped(draft.load(indices, [*outer, k]), source.tensor.shape[batch + k])
-                         for k in range(depth)]
-    index = [*axes[:batch], *data, *axes[indices.tensor.rank - 1:]]
+    outer = axes[: indices.tensor.rank - 1]
+    data: list[Index] = [
+        wrapped(draft.load(indices, [*outer, k]), source.tensor.shape[batch + k]) for k in range(depth)
+    ]
+    index = [*axes[:batch], *data, *axes[indices.tensor.rank - 1 :]]
     draft.store(node.outputs[0], axes, draft.load(source, index))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlc.ir.dims import Dim
+from dlc.ir.dims import Dim, Symbol
 from dlc.ir.graph import Node, Value
 from dlc.ir.ops.layout import Relayout
 from dlc.ir.types import FillKind
@@ -21,8 +21,8 @@ def relayout(draft: Draft, node: Node) -> None:
 def fill_halo(value: Value, names: Names) -> LoweredKernel | None:
     """The kernel that writes the halo of `value`, two stores an axis; None when no halo has a meaning.
 
-    A store over the halo of one axis covers the whole physical extent of the axes before it, and the logical one
-    of those after it, so that corners are written once.
+    A store over the halo of one axis covers the whole physical extent of the axes before it, and the logical
+    one of those after it, so that corners are written once.
     """
     type_ = value.tensor
     halos = [
@@ -47,7 +47,7 @@ def _fill_side(draft: Draft, value: Value, axis: int, first: Dim, count: int, do
     """Store the fill of `axis` at indices first .. first + count - 1."""
     type_ = value.tensor
     assert type_.layout is not None
-    axes = []
+    axes: list[Symbol] = []
     index: list[Dim] = []
     for position, extent in enumerate(type_.shape):
         halo = type_.layout.halo(position)

@@ -1,4 +1,5 @@
 """Kernels of data movement: one store whose value is a load at a transformed index."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -94,8 +95,10 @@ def tile(draft: Draft, node: Node) -> None:
     """y[i] = x[i mod extent]."""
     source, target = draft.operand(0), node.outputs[0]
     axes = draft.axes_of(target.tensor.shape)
-    index = [at if known_equal(extent, whole) else at % extent
-             for at, extent, whole in zip(axes, source.tensor.shape, target.tensor.shape, strict=True)]
+    index = [
+        at if known_equal(extent, whole) else at % extent
+        for at, extent, whole in zip(axes, source.tensor.shape, target.tensor.shape, strict=True)
+    ]
     draft.store(target, axes, draft.load(source, index))
 
 
@@ -123,8 +126,9 @@ def pad(draft: Draft, node: Node) -> None:
     if op.mode == "constant":
         mask = [InRange(at, 0, extent) for at, extent in zip(inside, shape, strict=True)]
         filler = draft.optional(1)
-        other = (const(0, source.tensor.dtype) if filler is None
-                 else draft.load(filler, [0] * filler.tensor.rank))
+        other = (
+            const(0, source.tensor.dtype) if filler is None else draft.load(filler, [0] * filler.tensor.rank)
+        )
         draft.store(target, axes, draft.load(source, inside, mask, other))
         return
     index: list[Dim] = []
@@ -151,7 +155,9 @@ def range_(draft: Draft, node: Node) -> None:
     """y[i] = start + i * delta, in the type of the result."""
     target = node.outputs[0]
     (i,) = draft.axes_of(target.tensor.shape)
-    start, delta = (draft.load_arithmetic(draft.operand(k), [0] * draft.operand(k).tensor.rank) for k in (0, 1))
+    start, delta = (
+        draft.load_arithmetic(draft.operand(k), [0] * draft.operand(k).tensor.rank) for k in (0, 1)
+    )
     step = binary("mul", cast(e.Iota(DType.I64, i), delta.dtype, e.CastMode.WRAP), delta)
     draft.store(target, [i], binary("add", start, step))
 

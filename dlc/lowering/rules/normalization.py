@@ -1,11 +1,19 @@
 """Kernels of softmax and the norms: a few reductions over a row (or channel), then a map."""
-from __future__ import annotations
 
+from __future__ import annotations
 
 from dlc.ir.dims import Dim, Symbol, product
 from dlc.ir.graph import Node, Value
 from dlc.ir.ops.normalization import (
-    BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LogSoftmax, LpNorm, RMSNorm, Softmax)
+    BatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    LogSoftmax,
+    LpNorm,
+    RMSNorm,
+    Softmax,
+)
 from dlc.lowering import expr as e
 from dlc.lowering.draft import Draft, binary, cast, const, unary
 from dlc.lowering.kernel import AxisKind, Monoid
@@ -32,11 +40,15 @@ def softmax(draft: Draft, node: Node) -> None:
         draft.store(node.outputs[0], everything, binary("sub", shifted, unary("log", total)))
 
 
-def moments(draft: Draft, x: e.Expr, reduced: list[Symbol], kept: list[Symbol], count: Dim) -> tuple[e.Expr, e.Expr]:
+def moments(
+    draft: Draft, x: e.Expr, reduced: list[Symbol], kept: list[Symbol], count: Dim
+) -> tuple[e.Expr, e.Expr]:
     """Mean and variance of `x` over `reduced`, in two passes."""
     mean = divide_by_count(draft.reduce(Monoid.SUM, reduced, x, kept), count)
     deviation = binary("sub", x, mean)
-    variance = divide_by_count(draft.reduce(Monoid.SUM, reduced, binary("mul", deviation, deviation), kept), count)
+    variance = divide_by_count(
+        draft.reduce(Monoid.SUM, reduced, binary("mul", deviation, deviation), kept), count
+    )
     return mean, variance
 
 
@@ -45,8 +57,14 @@ def inverse_deviation(variance: e.Expr, epsilon: float) -> e.Expr:
     return unary("reciprocal", unary("sqrt", binary("add", variance, epsilon)))
 
 
-def scale_and_shift(draft: Draft, x: e.Expr, scale: Value | None, shift: Value | None,
-                    index: list[Symbol], shape: tuple[Dim, ...]) -> e.Expr:
+def scale_and_shift(
+    draft: Draft,
+    x: e.Expr,
+    scale: Value | None,
+    shift: Value | None,
+    index: list[Symbol],
+    shape: tuple[Dim, ...],
+) -> e.Expr:
     """x * scale + shift, both broadcast to `shape`; absent ones are left out."""
     if scale is not None:
         x = binary("mul", x, cast(draft.load_broadcast(scale, index, shape), x.dtype))
@@ -64,11 +82,14 @@ def layer_norm(draft: Draft, node: Node) -> None:
     normalized = tuple(range(node.op.axis, len(shape)))
     everything, kept, reduced = split_axes(draft, shape, normalized, AxisKind.PARALLEL)
     x = draft.load_arithmetic(source, everything)
-    mean, variance = moments(draft, x, reduced, kept, product(shape[node.op.axis:]))
+    mean, variance = moments(draft, x, reduced, kept, product(shape[node.op.axis :]))
     inverse = inverse_deviation(variance, node.op.epsilon)
     y = binary("mul", binary("sub", x, mean), inverse)
-    draft.store(node.outputs[0], everything,
-                scale_and_shift(draft, y, draft.operand(1), draft.optional(2), everything, shape))
+    draft.store(
+        node.outputs[0],
+        everything,
+        scale_and_shift(draft, y, draft.operand(1), draft.optional(2), everything, shape),
+    )
     for output, statistic in zip(node.outputs[1:], (mean, inverse), strict=False):
         draft.store(output, kept, statistic, [*kept, *([0] * len(reduced))])
 
@@ -79,12 +100,17 @@ def rms_norm(draft: Draft, node: Node) -> None:
     assert isinstance(node.op, RMSNorm)
     source = draft.operand(0)
     shape = source.tensor.shape
-    everything, kept, reduced = split_axes(draft, shape, tuple(range(node.op.axis, len(shape))), AxisKind.PARALLEL)
+    everything, kept, reduced = split_axes(
+        draft, shape, tuple(range(node.op.axis, len(shape))), AxisKind.PARALLEL
+    )
     x = draft.load_arithmetic(source, everything)
-    square = divide_by_count(draft.reduce(Monoid.SUM, reduced, binary("mul", x, x), kept),
-                             product(shape[node.op.axis:]))
+    square = divide_by_count(
+        draft.reduce(Monoid.SUM, reduced, binary("mul", x, x), kept), product(shape[node.op.axis :])
+    )
     y = binary("mul", x, inverse_deviation(square, node.op.epsilon))
-    draft.store(node.outputs[0], everything, scale_and_shift(draft, y, draft.operand(1), None, everything, shape))
+    draft.store(
+        node.outputs[0], everything, scale_and_shift(draft, y, draft.operand(1), None, everything, shape)
+    )
 
 
 @rule(BatchNorm)
@@ -95,8 +121,12 @@ def batch_norm(draft: Draft, node: Node) -> None:
     axes = draft.axes_of(source.tensor.shape)
     channel = axes[1] if len(axes) > 1 else 0
     x = draft.load_arithmetic(source, axes)
-    scale, bias, mean, variance = (cast(draft.load(draft.operand(i), [channel]), x.dtype) for i in range(1, 5))
-    y = binary("mul", binary("sub", x, mean), binary("mul", scale, inverse_deviation(variance, node.op.epsilon)))
+    scale, bias, mean, variance = (
+        cast(draft.load(draft.operand(i), [channel]), x.dtype) for i in range(1, 5)
+    )
+    y = binary(
+        "mul", binary("sub", x, mean), binary("mul", scale, inverse_deviation(variance, node.op.epsilon))
+    )
     draft.store(node.outputs[0], axes, binary("add", y, bias))
 
 
@@ -110,7 +140,9 @@ def instance_norm(draft: Draft, node: Node) -> None:
     x = draft.load_arithmetic(source, everything)
     mean, variance = moments(draft, x, reduced, kept, product(shape[2:]))
     scale, bias = (cast(draft.load(draft.operand(i), [everything[1]]), x.dtype) for i in (1, 2))
-    y = binary("mul", binary("sub", x, mean), binary("mul", inverse_deviation(variance, node.op.epsilon), scale))
+    y = binary(
+        "mul", binary("sub", x, mean), binary("mul", inverse_deviation(variance, node.op.epsilon), scale)
+    )
     draft.store(node.outputs[0], everything, binary("add", y, bias))
 
 
@@ -128,7 +160,9 @@ def group_norm(draft: Draft, node: Node) -> None:
     x = draft.load_arithmetic(source, [n, channel, *inner[1:]])
     mean, variance = moments(draft, x, inner, [n, g], product([each, *spatial]))
     scale, bias = (cast(draft.load(draft.operand(i), [channel]), x.dtype) for i in (1, 2))
-    y = binary("mul", binary("sub", x, mean), binary("mul", inverse_deviation(variance, node.op.epsilon), scale))
+    y = binary(
+        "mul", binary("sub", x, mean), binary("mul", inverse_deviation(variance, node.op.epsilon), scale)
+    )
     draft.store(node.outputs[0], [n, g, *inner], binary("add", y, bias), [n, channel, *inner[1:]])
 
 

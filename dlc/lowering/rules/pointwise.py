@@ -1,4 +1,5 @@
 """Kernels of pointwise operators: one Map over the axes of the result."""
+
 from __future__ import annotations
 
 from dlc.ir.dtypes import DType
@@ -13,7 +14,11 @@ from dlc.lowering.rules.registry import NotLowered, rule
 def _require_machine_types(draft: Draft, node: Node) -> None:
     for value in (*node.operands, *node.outputs):
         dtype = value.tensor.dtype
-        if dtype in (DType.STRING, DType.C64, DType.C128) or (dtype.bits < 16 and dtype.is_float) or dtype.bits < 8:
+        if (
+            dtype in (DType.STRING, DType.C64, DType.C128)
+            or (dtype.bits < 16 and dtype.is_float)
+            or dtype.bits < 8
+        ):
             raise NotLowered(f"{dtype.text} elements have no native arithmetic yet")
 
 
@@ -33,7 +38,7 @@ def pointwise(draft: Draft, node: Node) -> None:
             y = clip(x, low, high)
         case IsInf(positive, negative):
             y = _is_inf(x, positive, negative)
-        case Cast(to, saturate):
+        case Cast(to):
             y = convert(draft.load(source, axes), to)
         case _:
             raise NotLowered(f"{node.op.name} is not pointwise")
@@ -96,5 +101,3 @@ def where(draft: Draft, node: Node) -> None:
     axes = draft.axes_of(shape)
     condition, then, otherwise = (draft.load_broadcast(draft.operand(i), axes, shape) for i in range(3))
     draft.store(node.outputs[0], axes, select(condition, then, otherwise))
-
-

@@ -1,4 +1,5 @@
 """Kernels of reductions, arg-reductions and cumulative sums."""
+
 from __future__ import annotations
 
 import math
@@ -15,13 +16,19 @@ from dlc.lowering.rules.formulas import compare, select
 from dlc.lowering.rules.registry import rule
 
 
-def split_axes(draft: Draft, shape: tuple[Dim, ...], reduced: tuple[int, ...],
-               kind: AxisKind = AxisKind.REDUCE) -> tuple[list[Symbol], list[Symbol], list[Symbol]]:
+def split_axes(
+    draft: Draft, shape: tuple[Dim, ...], reduced: tuple[int, ...], kind: AxisKind = AxisKind.REDUCE
+) -> tuple[list[Symbol], list[Symbol], list[Symbol]]:
     """One axis for each extent of `shape`: (all, the kept ones, the reduced ones)."""
-    everything = [draft.axis(extent, kind if axis in reduced else AxisKind.PARALLEL)
-                  for axis, extent in enumerate(shape)]
-    return (everything, [a for i, a in enumerate(everything) if i not in reduced],
-            [everything[i] for i in reduced])
+    everything = [
+        draft.axis(extent, kind if axis in reduced else AxisKind.PARALLEL)
+        for axis, extent in enumerate(shape)
+    ]
+    return (
+        everything,
+        [a for i, a in enumerate(everything) if i not in reduced],
+        [everything[i] for i in reduced],
+    )
 
 
 def result_index(everything: list[Symbol], reduced: tuple[int, ...], keepdims: bool) -> list[Dim]:
@@ -40,12 +47,17 @@ def reduce(draft: Draft, node: Node) -> None:
     everything, kept, reduced = split_axes(draft, shape, axes)
     x = draft.load_arithmetic(source, everything)
     count = product([shape[axis] for axis in axes])
-    draft.store(node.outputs[0], kept, reduced_value(draft, node.op.fn, x, reduced, kept, count),
-                result_index(everything, axes, node.op.keepdims))
+    draft.store(
+        node.outputs[0],
+        kept,
+        reduced_value(draft, node.op.fn, x, reduced, kept, count),
+        result_index(everything, axes, node.op.keepdims),
+    )
 
 
-def reduced_value(draft: Draft, fn: str, x: e.Expr, reduced: list[Symbol], kept: list[Symbol],
-                  count: Dim) -> e.Expr:
+def reduced_value(
+    draft: Draft, fn: str, x: e.Expr, reduced: list[Symbol], kept: list[Symbol], count: Dim
+) -> e.Expr:
     """The reduction `fn` of `x` over `reduced`."""
 
     def total(value: e.Expr) -> e.Expr:
@@ -96,8 +108,11 @@ def log_sum_exp(draft: Draft, x: e.Expr, reduced: list[Symbol], kept: list[Symbo
 
 def divide_by_count(total: e.Expr, count: Dim) -> e.Expr:
     """The mean of `count` numbers of sum `total`; floats divide by the count as a float."""
-    number = const(count, total.dtype) if isinstance(count, int) else cast(e.Iota(DType.I64, count), total.dtype,
-                                                                           e.CastMode.WRAP)
+    number = (
+        const(count, total.dtype)
+        if isinstance(count, int)
+        else cast(e.Iota(DType.I64, count), total.dtype, e.CastMode.WRAP)
+    )
     return binary("div", total, number)
 
 
@@ -124,7 +139,10 @@ def cumulative(draft: Draft, node: Node) -> None:
     local = draft.local(x.dtype, kept)
     before = e.Read(x.dtype, local.name, tuple(kept))
     after = e.Binary(x.dtype, fn, before, x)
-    body = Store(draft.param(node.outputs[0], Access.WRITE), tuple(a.name for a in kept), tuple(everything),
-                 cast(before if op.exclusive else after, node.outputs[0].tensor.dtype))
+    body = Store(
+        draft.param(node.outputs[0], Access.WRITE),
+        tuple(a.name for a in kept),
+        tuple(everything),
+        cast(before if op.exclusive else after, node.outputs[0].tensor.dtype),
+    )
     draft.recur(everything[op.axis], (State(local, const(start, x.dtype), after),), (body,), op.reverse)
-

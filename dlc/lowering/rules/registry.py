@@ -1,4 +1,5 @@
 """Which function writes the kernel of which operator."""
+
 from __future__ import annotations
 
 import functools
