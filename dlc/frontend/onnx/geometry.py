@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlc.frontend.onnx.axes import front_axis
-
 from dlc.frontend.onnx.context import NodeContext
 from dlc.ir.dims import Dim, Guard, Relation, bounds, known_equal, maximum, minimum, to_text
 from dlc.ir.graph import Value

@@ -110,7 +110,7 @@ def test_integers_are_truncated_and_saturated(dtype):
 def test_antialias_averages_when_it_reduces():
     x = np.arange(8, dtype=np.float32)
     assert run_one(resize([2]), x).tolist() == [1.5, 5.5]
-    # Weights (1, 3, 5, 7, 7, 5, 3, 1) / 32 around 1.5; the first two lie before the first element and read it.
+    # Weights (1, 3, 5, 7, 7, 5, 3, 1) / 32 around 1.5; the first two lie before element 0 and read it.
     assert run_one(resize([2], antialias=True), x).tolist() == [53 / 32, 7 - 53 / 32]
     # Left out instead, they leave (5, 7, 7, 5, 3, 1) / 28.
     np.testing.assert_allclose(run_one(resize([2], antialias=True, exclude=True), x), [53 / 28, 7 - 53 / 28])

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import numpy as np
-from dlc.frontend.onnx.axes import axis_attribute, front_axis
 
+from dlc.frontend.onnx.axes import axis_attribute, front_axis
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import only_since, require, reshape
 from dlc.frontend.onnx.registry import importer

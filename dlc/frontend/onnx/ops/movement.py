@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlc.frontend.onnx.axes import axis_attribute, front_axis
-
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import clamp, only_since, require_broadcast, require_equal, transposed
 from dlc.frontend.onnx.registry import importer
