@@ -125,12 +125,13 @@ class _Run:
 def _measure_case(
     plan: BenchPlan, path: Path, threads: int, inputs: Mapping[str, Array], progress: Progress
 ) -> CaseResult:
+    engines = plan.engines[:1] if path.suffix == ".dlc" else plan.engines  # others cannot read a package
     failures: dict[str, str] = {}
     runs: dict[str, _Run] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dlc-bench-")))
         manifest = save_arrays(folder / "inputs", inputs)
-        for engine in plan.engines:
+        for engine in engines:
             worker = stack.enter_context(WorkerProcess(engine, threads, plan.timeout))
             try:
                 runs[engine] = _load(plan, worker, path, threads, folder, manifest)
@@ -145,7 +146,7 @@ def _measure_case(
                         runs[engine].time(plan.seconds / plan.rounds)
                     except WorkerFailure as error:
                         failures[engine] = error.message
-        results = [_result(plan, engine, runs, failures, path) for engine in plan.engines]
+        results = [_result(plan, engine, runs, failures, path) for engine in engines]
     shapes = {name: array.shape for name, array in inputs.items()}
     return CaseResult(model_label(path), threads, shapes, tuple(results))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dlc.bench.regression import Regression
 from dlc.bench.results import BenchReport, CaseResult, EngineResult
@@ -51,7 +51,7 @@ def _case_cells(case: CaseResult) -> list[str]:
 
 def _engine_cells(case: CaseResult, engine: EngineResult) -> list[str]:
     if engine.seconds is None:
-        return ["failed", "", "", "", "", printable(engine.error or "", 60)]
+        return ["failed", "", "", "", "", printable(engine.error or "", 300)]
     ratio = case.ratio(engine.engine)
     return [
         f"{engine.seconds * 1e3:.4g}",
@@ -70,7 +70,10 @@ def _table(columns: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         is_text = name in {"model", "shapes", "engine", "by", ""}
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=True)
+        is_remark = name == ""
+        overflow: Literal["fold", "ellipsis"] = "fold" if is_remark else "ellipsis"
+        justify: Literal["left", "right"] = "left" if is_text else "right"
+        table.add_column(name, justify=justify, no_wrap=not is_remark, overflow=overflow)
     return table
 
 
