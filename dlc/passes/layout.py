@@ -18,7 +18,7 @@ from dlc.ir.builder import GraphBuilder
 from dlc.ir.dims import Dim, known_equal
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Graph, Node, Value
-from dlc.ir.ops.convolution import Conv, Pool
+from dlc.ir.ops.convolution import Conv, ConvTranspose, Pool
 from dlc.ir.ops.layout import Relayout
 from dlc.ir.ops.movement import Concat
 from dlc.ir.ops.normalization import BatchNorm
@@ -50,16 +50,18 @@ class AssignLayouts(Pass):
 
 def direct_convolution(node: Node) -> bool:
     """Whether the blocked convolution templates take this node."""
-    if not isinstance(node.op, Conv):
+    if not isinstance(node.op, Conv | ConvTranspose):
         return False
     x, w = node.operands[0].tensor, node.operands[1]
     if x.dtype is not DType.F32 or not w.is_constant or not 3 <= x.rank <= 5:
         return False
-    channels, outputs, groups = x.shape[1], w.tensor.shape[0], node.op.groups
+    channels, outputs, groups = x.shape[1], node.outputs[0].tensor.shape[1], node.op.groups
     if not isinstance(channels, int) or not isinstance(outputs, int):
         return False
     if any(not isinstance(pad, int) for pair in node.op.pads for pad in pair):
         return False
+    if isinstance(node.op, ConvTranspose):
+        return groups == 1 and outputs >= BLOCK
     if groups == 1:
         return outputs >= BLOCK
     if groups == channels == outputs:
@@ -96,7 +98,7 @@ class _Assignment:
         if any(value.tensor.dtype is not DType.F32 for value in node.outputs):
             return False
         match node.op:
-            case Conv():
+            case Conv() | ConvTranspose():
                 return direct_convolution(node)
             case Pool(indices=False):
                 return node.operands[0] in self.blocked
@@ -153,7 +155,7 @@ class _Assignment:
     def _wanted(self, node: Node, position: int, value: Value, blocked: bool) -> Layout | None:
         """The layout in which `node` reads operand `position`."""
         layout = value.tensor.layout
-        if isinstance(node.op, Conv) and blocked and position == 0:
+        if isinstance(node.op, Conv | ConvTranspose) and blocked and position == 0:
             return layout if layout is not None else self._convolution_input(node, value)
         if blocked and layout is None and _same_shape(value.tensor.shape, node.outputs[0].tensor.shape):
             return blocked_channels(value.tensor.rank, BLOCK, pad=ZERO)
@@ -182,10 +184,23 @@ class _Assignment:
 
 
 def padding(node: Node) -> list[tuple[int, int]]:
-    """The padding of a convolution that a halo can hold, an entry for each spatial axis; empty for others."""
-    if not isinstance(node.op, Conv) or not direct_convolution(node):
+    """Elements beyond either end of each spatial axis that a convolution reads; empty for other operators."""
+    if not direct_convolution(node):
         return []
-    return [(low, high) for low, high in node.op.pads if isinstance(low, int) and isinstance(high, int)]
+    if isinstance(node.op, Conv):
+        return [(low, high) for low, high in node.op.pads if isinstance(low, int) and isinstance(high, int)]
+    assert isinstance(node.op, ConvTranspose)
+    op, taps = node.op, node.operands[1].tensor.shape[2:]
+    reach = []
+    for axis, stride in enumerate(op.strides):
+        (before, after), tap, dilation = op.pads[axis], taps[axis], op.dilations[axis]
+        assert isinstance(before, int) and isinstance(after, int) and isinstance(tap, int)
+        # Output position q reads inputs (q + before - k * dilation) / stride for the kernel positions k.
+        low = max(0, -((before - (tap - 1) * dilation) // stride))
+        # The last output is at (extent - 1) * stride + (tap - 1) * dilation - before - after + output padding.
+        high = max(0, ((tap - 1) * dilation - after + op.output_padding[axis]) // stride)
+        reach.append((low, high))
+    return reach
 
 
 def _same_shape(left: tuple[Dim, ...], right: tuple[Dim, ...]) -> bool:

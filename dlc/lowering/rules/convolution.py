@@ -115,17 +115,19 @@ def _transposed_phase(draft: Draft, op: ConvTranspose, phase: tuple[int, ...]) -
         count = maximum((target.tensor.shape[2 + axis] - first + stride - 1) // stride, 0)
         p = draft.axis(count)
         t = draft.axis(len(reaching), AxisKind.REDUCE)
-        start = reaching[0] if reaching else 0
+        last = reaching[-1] if reaching else 0
         step = reaching[1] - reaching[0] if len(reaching) > 1 else 1
-        # p' = first + p * stride reads (p' + before - (start + t * step) * dilation) / stride, an integer.
-        origin = (first + before - start * dilation) // stride
-        hop = step * dilation // stride if len(reaching) > 1 else 0
+        # Output position p * stride + first; its input for kernel position k is (p * stride + first + before -
+        # k * dilation) / stride, an integer for the taps that reach it. Taps are numbered from the last one on, so
+        # that input positions ascend.
+        origin = (first + before - last * dilation) // stride
+        hop = step * dilation // stride if len(reaching) > 1 else 1
         positions.append(p)
         taps.append(t)
-        where.append(p + origin - t * hop)
-        kernel_index.append(start + t * step)
+        where.append(p + t * hop + origin)
+        kernel_index.append(last - t * step)
         output_index.append(p * stride + first)
-        windows.append(Window(p.name, t.name, 1, -hop, -origin))
+        windows.append(Window(p.name, t.name, 1, hop, -origin))
     mask = [InRange(a, 0, extent) for a, extent in zip(where, space, strict=True)]
     source = draft.load_arithmetic(x, [n, group * each + c, *where], mask, const(0, x.tensor.dtype))
     weight = draft.load_arithmetic(w, [group * each + c, o, *kernel_index])

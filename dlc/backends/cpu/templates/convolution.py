@@ -19,7 +19,7 @@ from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.templates.epilogue import BlockedEpilogue
 from dlc.backends.cpu.templates.normalize import split_blocked_axes
-from dlc.ir.dims import Dim, ceildiv, free_symbols, maximum, minimum, product
+from dlc.ir.dims import Dim, ceildiv, free_symbols, linear, maximum, minimum, product
 from dlc.ir.dtypes import DType
 from dlc.ir.operator import Array
 from dlc.lowering import expr as e
@@ -122,6 +122,8 @@ def _check(m: Match) -> Match | Declined:
     layout = target.type.layout
     if layout is None or layout.block(1) != LANES:
         return Declined("the output is not in blocked layout")
+    if any(m.extent(tap) == 0 for tap in m.taps):
+        return Declined("no tap reaches the output")
     static = (m.channel, m.columns, *m.taps, *((m.group,) if m.group else ()))
     if any(not isinstance(m.extent(axis), int) for axis in static):
         return Declined("channels or taps are symbolic")
@@ -181,18 +183,42 @@ def _waste(tile: Tile, height: Dim, width: Dim) -> float:
     return cycles / (height * width * tile.vectors)
 
 
-def pack(weights: Array, groups: int, vectors: int, blocked: bool) -> Array:
-    """Weights [o, c, taps...] as [group, o / (16 vectors), c blocks, taps..., lanes, 16 vectors].
+def weight_view(m: Match, weights: Array) -> Array:
+    """The weights as [group, output channel, input channel, taps...], whatever order and direction they lie in."""
+    load = m.contract.right
+    assert isinstance(load, e.Load)
+    axes = [m.group, m.columns, m.channel, *m.taps]
+    extents = [int(m.extent(axis)) if axis else 1 for axis in axes]
+    grids = np.meshgrid(*(np.arange(extent) for extent in extents), indexing="ij", sparse=True)
+    index = []
+    for entry in load.index:
+        assert not isinstance(entry, e.Expr)
+        rest: Dim = entry
+        position = np.zeros((1,) * len(axes), np.int64)
+        for axis, grid in zip(axes, grids, strict=True):
+            if axis is None:
+                continue
+            affine = linear(rest, m.kernel.axis(axis).symbol)
+            assert affine is not None and isinstance(affine[0], int)
+            position = position + affine[0] * grid
+            rest = affine[1]
+        assert isinstance(rest, int)
+        index.append(position + rest)
+    view: Array = np.broadcast_to(weights[tuple(index)], extents)
+    return view
+
+
+def pack(weights: Array, vectors: int, blocked: bool) -> Array:
+    """Weights [group, o, c, taps...] as [group, o / (16 vectors), c blocks, taps..., lanes, 16 vectors].
 
     Output channels are padded to whole vectors with zeros. Input channels of a blocked layout come in blocks of 16,
     the last one short: it is stored behind the others, [taps..., rest, 16 vectors].
     """
-    outputs, channels, *taps = weights.shape
+    groups, outputs, channels, *taps = weights.shape
     width = LANES * vectors
-    per_group = outputs // groups
-    panels = -(-per_group // width)
+    panels = -(-outputs // width)
     w = np.zeros((groups, panels * width, channels, *taps), np.float32)
-    w[:, :per_group] = weights.reshape(groups, per_group, channels, *taps)
+    w[:, :outputs] = weights
     w = w.reshape(groups, panels, width, channels, *taps)
     w = np.moveaxis(w, 2, -1)
     step = LANES if blocked else 1
@@ -276,6 +302,8 @@ class _Convolution:
     def _uses_positions(self) -> bool:
         """Whether the epilogue uses output positions otherwise than as they are."""
         positions = [self.m.kernel.axis(axis).symbol for axis in self.m.positions]
+        if list(self.m.store.index[-len(positions):]) != positions:
+            return True
         for node in e.walk(self.m.store.value):
             if isinstance(node, e.Iota):
                 return True
@@ -307,8 +335,8 @@ class _Convolution:
         high = b.udiv(b.mul(b.add(self.frame.chunk, 1), points), chunks)
         with b.loop(low, high, name="point") as loop:
             self._point(loop.iv)
-        blocked, groups, vectors = m.blocked_input, m.groups, self.tile.vectors
-        packing = {m.weights.name: lambda w: pack(w, groups, vectors, blocked)}
+        blocked, vectors = m.blocked_input, self.tile.vectors
+        packing = {m.weights.name: lambda w: pack(weight_view(m, w), vectors, blocked)}
         return self.frame.finish("convolution", self.chunks, packing=packing)
 
     def _point(self, point: t.Value) -> None:
