@@ -164,7 +164,10 @@ class Tile(Movement):
         return (x.with_shape([extent * count for extent, count in zip(x.shape, self.repeats)]),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        return (np.tile(given(inputs[0]), [dim(count) for count in self.repeats]),)
+        repeats = [dim(count) for count in self.repeats]
+        if min(repeats, default=0) < 0:
+            raise ShapeError(f"repeats {repeats} are negative")
+        return (np.tile(given(inputs[0]), repeats),)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from dlc.errors import ModelError, UnsupportedError
+from dlc.errors import InputError, ModelError, UnsupportedError
 from dlc.frontend.onnx.importer import import_model
 from dlc.ir.dims import to_text
+from dlc.ir.ops.movement import Pad
 from tests.helpers.onnx_cases import check_node, feeds_of, one_node_model, run_evaluator
 
 X = np.arange(48, dtype=np.float32).reshape(2, 3, 8)
@@ -100,14 +101,15 @@ def test_steps_computed_at_run_time_are_unsupported():
 
 
 PADS = [(0, 1, 2, 0, 0, 3), (1, 2, 7, 1, 2, 7), (0, 0, 0, 0, 0, 0), (0, 0, -2, 0, 1, -3),
-        (0, -1, 3, 0, 1, -2)]
+        (0, -1, 3, 0, 1, -2), (0, 0, -9, 0, 0, 3), (1, 2, 2, 2, -4, -9)]
 
 
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
 @pytest.mark.parametrize("pads", PADS)
 def test_pad_by_attributes(pads, mode):
-    if mode == "reflect":
-        pads = tuple(min(pad, 1) for pad in pads)
+    if mode != "constant":
+        # onnxruntime wants an element left to copy, and reflects no further than to the other end.
+        pads = tuple(min(max(pad, -2 if mode == "edge" else -1), 5 if mode == "edge" else 1) for pad in pads)
     reference = min(pads) >= 0  # It does not take negative pads.
     attributes = {"pads": pads, "mode": mode}
     check_node("Pad", [X], 1, attributes, 7, reference=reference)
@@ -151,10 +153,35 @@ def test_pad_is_that_of_numpy(extent, before, after, mode, frozen):
     np.testing.assert_array_equal(y, np.pad(x, (before, after), mode=mode))
 
 
+@settings(max_examples=60, deadline=None)
+@given(extent=st.integers(0, 5), before=st.integers(-7, 7), after=st.integers(-7, 7), frozen=st.booleans(),
+       symbolic=st.booleans())
+def test_pad_with_a_constant_one_by_one(extent, before, after, frozen, symbolic):
+    x = np.arange(1, extent + 1, dtype=np.float32)
+    inputs = [x, ints(before, after), np.float32(-1)]
+    model = one_node_model("Pad", inputs, 1, {}, 13, constants=(1,) if frozen else ())
+    if symbolic:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    if extent + before + after < 0:
+        with pytest.raises((ModelError, InputError), match="cut off more"):
+            run_evaluator(model, feeds_of(model, inputs))
+        return
+    (y,) = run_evaluator(model, feeds_of(model, inputs))
+    positions = range(-before, extent + after)
+    assert y.tolist() == [x[position] if 0 <= position < extent else -1 for position in positions]
+
+
+def test_symbolic_extents_are_padded_without_a_slice():
+    model = one_node_model("Pad", [X, ints(0, 0, 1, 0, 0, 2)], 1, {}, 13, constants=(1,), symbolic=True)
+    (node,) = import_model(model).graph.nodes
+    assert node.op == Pad((0, 0, 1), (0, 0, 2), "constant")
+    assert [to_text(dim) for dim in node.output.tensor.shape] == ["x0_0", "x0_1", "x0_2 + 3"]
+
+
 @pytest.mark.parametrize("inputs, attributes, opset, words", [
     ([X, ints(1, 1)], {}, 13, "2 pads are given for 3 axes"),
     ([X, ints(*[0] * 6)], {"mode": "wrap"}, 18, "wrap"),
-    ([X, ints(0, 0, -5, 0, 0, -4)], {}, 13, "cut off axis 2"),
+    ([X, ints(0, 0, -5, 0, 0, -4)], {}, 13, "more than axis 2"),
     ([X[:, :, :0], ints(0, 0, 1, 0, 0, 0)], {"mode": "edge"}, 13, "without elements"),
 ])
 def test_impossible_pads(inputs, attributes, opset, words):

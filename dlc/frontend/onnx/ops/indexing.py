@@ -125,4 +125,6 @@ def _depth(ctx: NodeContext) -> Dim:
     depth = ctx.required(1)
     if not depth.tensor.dtype.is_integer:
         depth = ctx.add(Cast(DType.I64), depth)
-    return maximum(ctx.importer.dims(depth, ctx).reshape(-1)[0], 0)
+    bound: Dim = ctx.importer.dims(depth, ctx).reshape(-1)[0]
+    require(ctx, Relation.LE, 0, bound, "the depth must not be negative")
+    return maximum(bound, 0)

@@ -99,33 +99,33 @@ def pad_operands(ctx: NodeContext) -> Value:
 
 
 def _pad(ctx: NodeContext, pads: Sequence[Dim], axes: Sequence[int], value: Value | None) -> Value:
-    """Pads are all befores, then all afters. Negative ones cut elements off before the others are added."""
+    """Pads are all befores, then all afters. Negative ones cut elements off before the others are added.
+
+    Where one side cuts off more than there is, the rest is cut off what the other side adds.
+    """
     x = ctx.required(0)
     mode = ctx.string("mode", "constant")
     if mode not in PAD_MODES or (mode == "wrap" and ctx.opset < 19):
         ctx.fail(f"mode {mode!r} does not exist at opset {ctx.opset}")
     if len(pads) != 2 * len(axes):
         ctx.fail(f"{len(pads)} pads are given for {len(axes)} axes")
-    before: list[Dim] = [0] * x.tensor.rank
-    after: list[Dim] = [0] * x.tensor.rank
+    shape = x.tensor.shape
+    before: list[Dim] = [0] * len(shape)
+    after, starts, extents = list(before), list(before), list(shape)
     for axis, low, high in zip(axes, pads, pads[len(axes):]):
-        before[axis], after[axis] = low, high
-    x = cropped(ctx, x, [maximum(-pad, 0) for pad in before], [maximum(-pad, 0) for pad in after])
-    added_before, added_after = (tuple(maximum(pad, 0) for pad in side) for side in (before, after))
-    if all(pad == 0 for pad in added_before + added_after):
+        extent = shape[axis]
+        require(ctx, Relation.LE, 0, extent + low + high,
+                f"pads {to_text(low)} and {to_text(high)} cut off more than axis {axis} of {x.type} has")
+        starts[axis] = minimum(maximum(-low, 0), extent)
+        end = maximum(minimum(extent + high, extent), starts[axis])
+        extents[axis] = end - starts[axis]
+        before[axis] = maximum(low, 0) - (end - minimum(extent + high, extent))
+        after[axis] = maximum(high, 0) - (maximum(-low, 0) - starts[axis])
+    if tuple(extents) != shape:
+        x = ctx.builder.add(Slice(tuple(starts), tuple(extents), (1,) * len(shape)), x, names=["cropped"])
+    if all(pad == 0 for pad in (*before, *after)):
         return x
-    return ctx.add(Pad(added_before, added_after, mode), x, value if mode == "constant" else None)
-
-
-def cropped(ctx: NodeContext, x: Value, before: Sequence[Dim], after: Sequence[Dim]) -> Value:
-    """`x` without the first `before` and the last `after` elements of each axis."""
-    if all(cut == 0 for cut in (*before, *after)):
-        return x
-    extents = [extent - low - high for extent, low, high in zip(x.tensor.shape, before, after)]
-    for axis, extent in enumerate(extents):
-        require(ctx, Relation.LE, 0, extent,
-                f"more elements would be cut off axis {axis} than its {to_text(x.tensor.shape[axis])}")
-    return ctx.builder.add(Slice(tuple(before), tuple(extents), (1,) * len(extents)), x, names=["cropped"])
+    return ctx.add(Pad(tuple(before), tuple(after), mode), x, value if mode == "constant" else None)
 
 
 @importer("CenterCropPad", since=18)
