@@ -125,7 +125,7 @@ def affine(builder: GraphBuilder, value: Value) -> Affine | Decline | None:
 
 
 def contraction(node: Node) -> Affine | Decline | None:
-    """A node as an Affine; None when it is no contraction of floats, Decline for weights that are computed."""
+    """A node as an Affine; None when it is no contraction of floats, Decline when weights are computed."""
     if not isinstance(node.op, (Conv, ConvTranspose, MatMul)):
         return None
     weights, bias = operand(node, 1), (*node.inputs, None, None)[2]

@@ -1,23 +1,26 @@
-"""Addition of constants after a convolution into its bias."""
+"""Addition of constants after a convolution into its bias, and of two constants into one."""
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
+
 from dlc.ir.builder import GraphBuilder
 from dlc.ir.graph import Node
+from dlc.ir.ops.conversion import convert
 from dlc.ir.ops.convolution import Conv, ConvTranspose
 from dlc.ir.ops.pointwise import Binary
-from dlc.passes.channels import affine, channel_vector
-from dlc.passes.match import operand
+from dlc.passes.channels import affine, channel_vector, wide
+from dlc.passes.match import binary, operand, used_once
 from dlc.passes.pass_base import Numerics, Property
 from dlc.passes.rewrite import Decline, Outcome, RewritePass, Rule, rule
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldBias(RewritePass):
-    """Conv(x, w) + c, with c a constant for each channel, is Conv(x, w, c); biases are added in float64.
+    """Conv(x, w) + c, with c a constant for each channel, is Conv(x, w, c); constants are added in float64.
 
     Example:
 
@@ -35,7 +38,7 @@ class FoldBias(RewritePass):
     keeps: ClassVar[frozenset[Property]] = frozenset(Property)
 
     def rules(self) -> Sequence[Rule]:
-        return (constant_into_bias,)
+        return constant_into_bias, two_constants
 
 
 @rule(Binary)
@@ -53,3 +56,16 @@ def constant_into_bias(node: Node, builder: GraphBuilder) -> Outcome:
     if terms is None:
         return Decline("the constant is not one number a channel")
     return found.shifted(terms).build(builder)
+
+
+@rule(Binary)
+def two_constants(node: Node, builder: GraphBuilder) -> Outcome:
+    """(x + c) + d -> x + (c + d)."""
+    inner, second = operand(node, 0), operand(node, 1)
+    if node.op != Binary("add") or second.data is None or not second.tensor.dtype.is_float:
+        return None
+    operands = binary(inner, "add")
+    if operands is None or operands[1].data is None or not used_once(builder.graph, inner):
+        return None
+    total = convert(np.asarray(wide(operands[1]) + wide(second)), second.tensor.dtype)
+    return builder.add(node.op, operands[0], builder.constant(total, "bias"))

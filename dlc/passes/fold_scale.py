@@ -92,7 +92,7 @@ def scale_before(node: Node, builder: GraphBuilder) -> Outcome:
 
 @rule(MatMul)
 def shift_before(node: Node, builder: GraphBuilder) -> Outcome:
-    """(x + c) w -> x w + c w."""
+    """(x + c) w -> x w + c w. Not where x is a product itself, whose bias c is."""
     x = operand(node, 0)
     if x.producer is None or x.producer.op != Binary("add") or not operand(x.producer, 1).is_constant:
         return None
@@ -100,6 +100,8 @@ def shift_before(node: Node, builder: GraphBuilder) -> Outcome:
     if found is None or isinstance(found, Decline):
         return found
     inner = operand(x.producer, 0)
+    if inner.producer is not None and isinstance(inner.producer.op, MatMul):
+        return None
     terms = _per_input_channel(found, operand(x.producer, 1), x)
     if terms is None or not same_type(inner.type, x.type):
         return None

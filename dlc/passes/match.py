@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from dlc.ir.builder import GraphBuilder
-from dlc.ir.dims import known_equal
+from dlc.ir.dims import Dim, known_equal
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.operator import Operator
 from dlc.ir.ops.movement import Expand, Reshape
@@ -95,6 +96,12 @@ def same_type(left: Type, right: Type) -> bool:
         return (left.dtype is right.dtype and left.layout == right.layout and left.rank == right.rank
                 and all(known_equal(a, b) for a, b in zip(left.shape, right.shape, strict=True)))
     return left == right
+
+
+def static_shape(shape: Sequence[Dim]) -> tuple[int, ...] | None:
+    """The extents as numbers; None when one is symbolic."""
+    numbers = tuple(extent for extent in shape if isinstance(extent, int))
+    return numbers if len(numbers) == len(shape) else None
 
 
 def is_close(number: float | None, wanted: float, relative: float = 1e-3) -> bool:
