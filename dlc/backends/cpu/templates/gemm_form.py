@@ -281,9 +281,11 @@ def _packed(param: Param, place: Dim | None, batch: Sequence[Axis], reduce: Sequ
         found: list[tuple[Axis, int]] = []
         for axis in axes:
             affine = linear(rest, axis.symbol)
-            if affine is None or not isinstance(affine[0], int):
+            if affine is None:
                 return None
             stride, rest = affine
+            if not isinstance(stride, int):
+                return None
             if stride == 0 and axes is batch:
                 continue
             if not isinstance(axis.extent, int):

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 from dlc.backends.cpu.compiled import CompiledKernel
 from dlc.backends.cpu.module import Module
-from dlc.backends.cpu.templates import convolution, depthwise, nest
+from dlc.backends.cpu.templates import convolution, depthwise, gemm, nest
+from dlc.backends.cpu.templates.template import Match
 from dlc.lowering.kernel import Kernel
 
 
@@ -15,4 +16,7 @@ def emit_kernel(module: Module, name: str, kernel: Kernel) -> CompiledKernel:
     small = depthwise.match(kernel)
     if isinstance(small, depthwise.Match):
         return depthwise.emit(module, name, small)
+    product = gemm.match(kernel, module.target)
+    if isinstance(product, Match):
+        return gemm.emit(module, name, product)
     return nest.emit(module, name, kernel)

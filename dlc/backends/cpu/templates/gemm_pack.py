@@ -1,0 +1,125 @@
+"""Operands of a matrix multiplication in the order in which the tiles read them.
+
+A panel holds `width` columns; its rows are the numbers of the depth: element (k, c) at k * width + c. Columns
+beyond the matrix are zero, or any number that is never stored.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from dlc.backends.cpu import types as t
+from dlc.backends.cpu.builder import FunctionBuilder
+from dlc.backends.cpu.expressions import ExpressionEmitter
+from dlc.backends.cpu.templates.gemm_form import LANES, Packed, Plain
+from dlc.ir.dims import Dim
+from dlc.ir.operator import Array
+from dlc.lowering import expr as e
+from dlc.lowering.kernel import Axis
+
+
+def pack_constant(packed: Packed, width: int, data: Array) -> Array:
+    """A constant as panels: (batch, panels, depth, width), zero beyond the last column."""
+    axes = (*packed.batch, *packed.reduce, *packed.columns)
+    flat = np.ascontiguousarray(data).reshape(-1)
+    shape = [_extent(axis) for axis, _ in axes]
+    matrix = np.lib.stride_tricks.as_strided(
+        flat[packed.base:], shape, [stride * flat.itemsize for _, stride in axes], writeable=False)
+    batch, depth, columns = (_count(group) for group in (packed.batch, packed.reduce, packed.columns))
+    panels = -(-columns // width)
+    matrix = matrix.reshape(batch, depth, columns)
+    result = np.zeros((batch, panels, depth, width), flat.dtype)
+    for panel in range(panels):
+        part = matrix[:, :, panel * width:(panel + 1) * width]
+        result[:, panel, :, :part.shape[2]] = part
+    return result
+
+
+def _extent(axis: Axis) -> int:
+    assert isinstance(axis.extent, int)
+    return axis.extent
+
+
+def _count(group: Sequence[tuple[Axis, int]]) -> int:
+    count = 1
+    for axis, _ in group:
+        count *= _extent(axis)
+    return count
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A part of the depth of one panel: `count` numbers of the depth from `start`, columns from `column`."""
+
+    column: t.Value
+    start: t.Value
+    count: t.Value
+
+
+class PanelPacker:
+    """Writes code that packs blocks of an operand known at run time only."""
+
+    def __init__(self, em: ExpressionEmitter, column: Axis, depth: Axis, width: int, element: t.IRType) -> None:
+        self.em = em
+        self.b: FunctionBuilder = em.b
+        self.column = column
+        self.depth = depth
+        self.width = width
+        self.element = element
+
+    def evaluate(self, value: e.Expr, block: Block, target: t.Value) -> None:
+        """Pack by evaluating `value`, lanes along the columns."""
+        b, em = self.b, self.em
+        columns = em.dim(self.column.extent)
+        with b.loop(0, block.count, name="pack") as loop:
+            for vector in range(self.width // LANES):
+                em.forget()
+                first = b.value(b.add(block.column, vector * LANES))
+                em.axes[self.depth.name] = b.value(b.add(block.start, loop.iv))
+                em.axes[self.column.name] = first
+                em.vector_axis = self.column.symbol
+                divisible = isinstance(self.column.extent, int) and self.column.extent % self.width == 0
+                em.mask = None if divisible else b.tail_mask(b.sub(columns, first), LANES)
+                lanes = em.emit_lanes(value)
+                em.mask = em.vector_axis = None
+                place = b.add(b.mul(loop.iv, self.width), vector * LANES)
+                b.store(lanes, b.offset(target, place, self.element))
+        em.forget()
+
+    def transpose(self, source: t.Value, plain: Plain, block: Block, target: t.Value) -> None:
+        """Pack a matrix whose depth is contiguous: 16 x 16 elements at a time. Columns beyond repeat the last."""
+        b, em = self.b, self.em
+        wide = t.vector(LANES, self.element)
+        last = b.sub(em.dim(self.column.extent), 1)
+        stride = em.dim(plain.outer)
+        base = b.offset(b.offset(source, em.dim(plain.base), self.element), block.start, self.element)
+        with b.loop(0, self.width, LANES, name="columns") as columns:
+            first = b.add(block.column, columns.iv)
+            pointers = [b.offset(base, b.mul(b.smin(b.add(first, lane), last), stride), self.element)
+                        for lane in range(LANES)]
+            with b.loop(0, block.count, LANES, name="pack") as loop:
+                mask = b.tail_mask(b.sub(block.count, loop.iv), LANES)
+                rows = [b.masked_load(b.offset(pointer, loop.iv, self.element), mask, wide) for pointer in pointers]
+                for lane, vector in enumerate(b.transpose16(rows)):
+                    place = b.add(b.mul(b.add(loop.iv, lane), self.width), columns.iv)
+                    b.store(vector, b.offset(target, place, self.element))
+
+
+def evaluate_rows(em: ExpressionEmitter, value: e.Expr, row: Axis, depth: Axis, first: t.Value, rows: t.Value,
+                  stride: Dim, target: t.Value, element: t.IRType) -> None:
+    """Evaluate rows `first` ... of a left operand into memory, `stride` elements apart, lanes along the depth."""
+    b = em.b
+    extent, step = em.dim(depth.extent), em.dim(stride)
+    with b.loop(0, rows, name="row") as loop:
+        with b.loop(0, extent, LANES, name="lanes") as lanes:
+            em.forget()
+            em.axes[row.name] = b.value(b.add(first, loop.iv))
+            em.axes[depth.name] = b.value(lanes.iv)
+            em.vector_axis = depth.symbol
+            em.mask = b.tail_mask(b.sub(extent, lanes.iv), LANES)
+            values = em.emit_lanes(value)
+            em.mask = em.vector_axis = None
+            b.store(values, b.offset(b.offset(target, b.mul(loop.iv, step), element), lanes.iv, element))
+    em.forget()

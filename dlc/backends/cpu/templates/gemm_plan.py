@@ -1,0 +1,144 @@
+"""Blocking of a matrix multiplication: register tiles, panels of columns, blocks of rows and depth, chunks.
+
+The order in which an element is summed depends on the depth alone: blocks of the depth are summed one after the
+other from zero and added in order, which is also what keeps the error of long sums small.
+"""
+from __future__ import annotations
+
+import dataclasses
+
+from dlc.backends.cpu.access import register_type
+from dlc.backends.cpu.templates.gemm_form import LANES, GemmForm
+from dlc.ir.dims import Dim, ceildiv, maximum, minimum, product
+from dlc.target import CpuTarget
+
+#: Rows of the usual register tiles, by vectors of columns, with 32 registers of 16 lanes (the tiles of oneDNN,
+#: MLAS and others); the last number is their relative speed. More accumulators would spill.
+_TILES_32 = ((4, 6, 1.0), (3, 8, 1.0), (2, 12, 0.98), (1, 12, 0.8))
+#: Rows that share a block of columns while it is in the cache.
+ROW_BLOCK = 192
+#: Rows of a block whose left operand is computed into scratch memory, where its depth is known at run time only.
+COMPUTED_ROWS = 64
+#: Multiply-adds that make a chunk, some 8 us of one core.
+GRAIN = 1 << 19
+MAX_CHUNKS = 64
+#: Rows whose multiplications take as long as fetching the matrix from memory.
+FETCH_ROWS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """Accumulators that live in registers: rows times vectors of 16 columns."""
+
+    rows: int
+    vectors: int
+
+
+@dataclasses.dataclass(frozen=True)
+class GemmPlan:
+    """How a product is cut up.
+
+    Columns go in panels of `panel` vectors, rows in blocks of `row_block`, the depth in blocks of `depth_block`.
+    `tiles` serve the rows of a block: the last one whole groups, the others, in growing order, what remains.
+    `groups` are runs of panels; a unit of work is one batch, one block of rows and one group.
+    """
+
+    form: GemmForm
+    panel: int
+    tiles: tuple[Tile, ...]
+    row_block: int
+    row_blocks: Dim
+    depth_block: int
+    depth_blocks: Dim
+    panels: Dim
+    groups: Dim
+    units: Dim
+    chunks: Dim
+
+    @property
+    def width(self) -> int:
+        """Columns of a panel."""
+        return self.panel * LANES
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of an element of the sum."""
+        return register_type(self.form.dtype).bytes
+
+
+def plan_gemm(form: GemmForm, target: CpuTarget) -> GemmPlan:
+    """The blocking of `form` on `target`; the same whatever the number of threads."""
+    size = register_type(form.dtype).bytes
+    registers_per_vector = max(1, LANES * size * 8 // target.vector_bits)
+    panel, main = _choose_tile(form, target.vector_registers, registers_per_vector)
+    rows, depth = form.row.extent, form.reduce.extent
+    longest = 256 if registers_per_vector == 1 else 128
+    if isinstance(depth, int):
+        count = max(1, -(-depth // longest))
+        depth_block = max(1, -(-depth // count))
+        depth_blocks: Dim = count
+    else:
+        depth_blocks, depth_block = maximum(1, ceildiv(depth, longest)), longest
+    row_block = _row_block(form, target, main.rows, size)
+    row_blocks = ceildiv(rows, row_block)
+    panels = ceildiv(form.column.extent, panel * LANES)
+    points = product([axis.extent for axis in form.batch]) * row_blocks
+    batch = product([axis.extent for axis in form.batch])
+    work = batch * depth * form.column.extent * (rows + FETCH_ROWS)
+    wanted = maximum(1, minimum(MAX_CHUNKS, (work + GRAIN // 2) // GRAIN))
+    groups = minimum(panels, ceildiv(wanted, maximum(1, points)))
+    units = points * groups
+    return GemmPlan(form, panel, _tiles(main, rows, panel, registers_per_vector), row_block, row_blocks, depth_block,
+                    depth_blocks, panels, groups, units, minimum(units, wanted))
+
+
+def _choose_tile(form: GemmForm, registers: int, per_vector: int) -> tuple[int, Tile]:
+    """The vectors of a panel, and the tile of whole groups of rows."""
+    columns, rows = form.column.extent, form.row.extent
+    most = 4 if not isinstance(columns, int) else max(1, min(4, -(-columns // LANES)))
+    if registers < 32 or per_vector > 1:
+        # Rows such that accumulators, one vector of the panel and one broadcast fit.
+        vectors = 1 if registers < 32 else min(2, most)
+        panel = most - most % vectors
+        return panel, Tile(max(1, (registers - 1) // (vectors * per_vector) - 1), vectors)
+    best, best_cost = (3, 8), float("inf")
+    for vectors, tile_rows, speed in _TILES_32:
+        width = vectors * LANES
+        cost = 1.0 / speed
+        if isinstance(columns, int):
+            cost *= -(-columns // width) * width / columns
+        elif vectors != 3:
+            continue
+        if isinstance(rows, int) and rows > tile_rows:
+            cost *= -(-rows // tile_rows) * tile_rows / rows
+        if cost < best_cost:
+            best, best_cost = (vectors, tile_rows), cost
+    return best[0], Tile(best[1], best[0])
+
+
+def _tiles(main: Tile, rows: Dim, panel: int, per_vector: int) -> tuple[Tile, ...]:
+    """The tiles that remainders of rows need, then the main one."""
+    def wide(count: int) -> Tile:
+        vectors = main.vectors
+        while 2 * vectors <= panel and panel % (2 * vectors) == 0 and 2 * vectors * count * per_vector <= 8:
+            vectors *= 2
+        return Tile(count, vectors)
+
+    if isinstance(rows, int):
+        rest = rows % main.rows
+        return (*([wide(rest)] if rest else []), main)
+    counts = [count for count in (1, 2, 4) if count < main.rows]
+    return (*(wide(count) for count in counts), main)
+
+
+def _row_block(form: GemmForm, target: CpuTarget, group: int, size: int) -> int:
+    """Rows of a block: their left operand stays in half of the second-level cache, where that is known."""
+    rows, depth = form.row.extent, form.reduce.extent
+    block = ROW_BLOCK
+    if isinstance(depth, int):
+        block = min(block, max(COMPUTED_ROWS // 2, target.l2 // 2 // (max(depth, 1) * size)))
+    elif form.left.plain is None:
+        block = COMPUTED_ROWS
+    if isinstance(rows, int):
+        block = -(-rows // max(1, -(-rows // block)))
+    return max(group, -(-block // group) * group)
