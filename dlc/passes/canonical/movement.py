@@ -80,6 +80,32 @@ def transpose_of_merged_axes(node: Node, builder: GraphBuilder) -> Outcome:
     return builder.add(Transpose(perm), x) if same else None
 
 
+@rule(Transpose)
+def transpose_of_split_axes(node: Node, builder: GraphBuilder) -> Outcome:
+    """Transpose(Reshape(Transpose(x))) -> Reshape(Transpose(x)), when split axes stay together."""
+    assert isinstance(node.op, Transpose)
+    split = made_by(operand(node, 0), Reshape)
+    inner = None if split is None else made_by(operand(split[1], 0), Transpose)
+    if split is None or inner is None:
+        return None
+    groups = merged_axes(operand(node, 0).tensor.shape, inner[1].output.tensor.shape)
+    if groups is None:
+        return None
+    starts = {group[0]: index for index, group in enumerate(groups) if group}
+    order: list[int] = []
+    position = 0
+    while position < len(node.op.perm):
+        index = starts.get(node.op.perm[position])
+        if index is None or node.op.perm[position:position + len(groups[index])] != tuple(groups[index]):
+            return None
+        order.append(index)
+        position += len(groups[index])
+    if len(order) != len(groups):
+        return None
+    perm = tuple(inner[0].perm[axis] for axis in order)
+    return builder.add(Reshape(node.output.tensor.shape), builder.add(Transpose(perm), operand(inner[1], 0)))
+
+
 def merged_axes(shape: Sequence[Dim], merged: Sequence[Dim]) -> list[list[int]] | None:
     """For each axis of `merged` the neighbouring axes of `shape` that make it; None if it is no merging."""
     groups: list[list[int]] = []
@@ -174,5 +200,6 @@ def reduce_of_unit_axes(node: Node, builder: GraphBuilder) -> Outcome:
 
 
 RULES: tuple[Rule, ...] = (movement_of_nothing, reshape_of_reshape, expand_of_expand, transpose_of_transpose,
-                           transpose_of_unit_axes, transpose_of_merged_axes, broadcast_without_expand,
+                           transpose_of_unit_axes, transpose_of_merged_axes, transpose_of_split_axes,
+                           broadcast_without_expand,
                            expand_last, concat_of_concat, reduce_of_unit_axes)
