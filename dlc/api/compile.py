@@ -11,7 +11,7 @@ from dlc.api.assemble import Artifact, assemble
 from dlc.api.load import from_package_bytes
 from dlc.api.model import CompiledModel
 from dlc.api.report import CheckReport, HostReport
-from dlc.errors import Error, Finding, InputError, InternalError, UnsupportedError
+from dlc.errors import Error, Finding, InternalError, UnsupportedError
 from dlc.limits import Limits
 from dlc.options import Options, ShapeSpec
 
@@ -64,9 +64,7 @@ def build(source: Source, options: Options, progress: Progress) -> Artifact:
     """Everything that a compiled model consists of, in memory or from the compile cache."""
     from dlc.api import cached
     from dlc.target.cpu import resolve
-    if len(options.targets) != 1:
-        raise InputError("packages for several targets are not supported yet", hint="name one target",
-                         code="input/option")
+    refuse_unavailable(options)
     target = resolve(options.targets[0])
     clock = _Clock(progress)
     key = clock.run("hash", lambda: cached.key(source, options, target)) if options.cache else None
@@ -80,13 +78,32 @@ def build(source: Source, options: Options, progress: Progress) -> Artifact:
     return artifact
 
 
+def refuse_unavailable(options: Options) -> None:
+    """UnsupportedError for options that this version defines but does not carry out: none is ever ignored."""
+    reasons = []
+    if len(options.targets) != 1:
+        reasons.append("a package for several targets")
+    if options.precision not in ("model", "fp32"):
+        reasons.append(f"precision={options.precision!r}")
+    if options.accuracy == "fast":
+        reasons.append("accuracy='fast'")
+    if options.alias:
+        reasons.append("alias")
+    if options.tune:
+        reasons.append("tune=True")
+    if reasons:
+        raise UnsupportedError(f"this version of dlc does not offer {', '.join(reasons)}",
+                               hint="leave these options at their defaults", code="unsupported")
+
+
 def _compile(source: Source, options: Options, target: Any, clock: _Clock) -> Artifact:
     from dlc.backends.cpu.backend import generate
     from dlc.frontend.onnx.importer import import_model
     from dlc.lowering.lower import lower
     from dlc.passes.pipeline import default_pipeline
     model = clock.run("import", lambda: import_model(
-        source, shapes=options.shapes, limits=options.limits, external_data_dir=options.external_data_dir))
+        source, shapes=options.shapes, limits=options.limits, external_data_dir=options.external_data_dir,
+        outputs=options.outputs))
     nodes = len(model.graph.nodes)
     results = clock.run("optimize", lambda: default_pipeline(options.optimize).run(model.graph))
     program = clock.run("lower", lambda: lower(model.graph))
