@@ -6,9 +6,10 @@ dlc.lowering.canonical) renames them at the end, so that equal kernels become eq
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from dlc.ir.dims import Dim, Symbol, known_equal, minimum
 from dlc.ir.dtypes import DType, Kind
@@ -134,6 +135,13 @@ class Draft:
         self.access[name] = access if known in (None, access) else Access.UPDATE
         return name
 
+    def temporary(self, what: str, dtype: DType, shape: Sequence[Dim]) -> Value:
+        """A tensor in memory that leads from one part of the kernel to a later one, a launch of its own."""
+        output = self.node.outputs[0]
+        value = Value(f"{output.name}.{what}", TensorType(dtype, tuple(shape)))
+        value.producer = self.node
+        return value
+
     def axis(self, extent: Dim, kind: AxisKind = AxisKind.PARALLEL) -> Symbol:
         """A new axis; returns its symbol for index expressions."""
         axis = Axis(self.names.axis(), extent, kind)
@@ -156,7 +164,7 @@ class Draft:
         """An element of `value`, in the type in which its arithmetic is done."""
         return cast(self.load(value, index, mask, other), arithmetic_dtype(value.tensor.dtype))
 
-    def load_broadcast(self, value: Value, index: Sequence[Symbol], shape: Sequence[Dim]) -> Expr:
+    def load_broadcast(self, value: Value, index: Sequence[Dim], shape: Sequence[Dim]) -> Expr:
         """The element of `value` that NumPy broadcasting reads for the element at `index` of `shape`."""
         return self.load(value, broadcast_index(value.tensor, index, shape))
 
@@ -191,6 +199,15 @@ class Draft:
         local = self.local(dtype or left.dtype, outer)
         self.body.append(Contract(local, spec, left, right))
         return Read(local.dtype, local.name, tuple(outer))
+
+    @contextlib.contextmanager
+    def inner_body(self) -> Iterator[list[Stage]]:
+        """Stages appended inside go to the list that this yields, for the body of a recurrence."""
+        outside, self.body = self.body, []
+        try:
+            yield self.body
+        finally:
+            self.body = outside
 
     def recur(
         self, axis: Symbol, states: Sequence[State], body: Sequence[Stage], reverse: bool = False
@@ -238,7 +255,7 @@ class Draft:
         return LoweredKernel(kernel, self.values)
 
 
-def broadcast_index(operand: TensorType, index: Sequence[Symbol], shape: Sequence[Dim]) -> tuple[Dim, ...]:
+def broadcast_index(operand: TensorType, index: Sequence[Dim], shape: Sequence[Dim]) -> tuple[Dim, ...]:
     """The index that NumPy broadcasting gives an operand of a result of `shape` at `index`.
 
     An extent that is 1 is read at 0; one that only the binding tells (equal to the result's, or 1) is read at

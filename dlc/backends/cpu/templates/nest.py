@@ -15,13 +15,14 @@ from dlc.backends.cpu.access import storage_type
 from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.templates import monoids
-from dlc.backends.cpu.templates.plan import NestPlan, chunk_count, inner_vector_axis, plan_nest, scratch_layout
+from dlc.backends.cpu.templates.plan import (
+    NestPlan, chunk_count, inner_vector_axis, local_bytes, plan_nest, scratch_layout)
 from dlc.ir.dims import Dim, Symbol
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.inspect import roots
 from dlc.lowering.kernel import (
-    Contract, Kernel, LocalTensor, Map, Monoid, Recur, Reduce, Stage, Store, StoreMode)
+    Contract, Kernel, LocalTensor, Map, Monoid, Recur, Reduce, Stage, State, Store, StoreMode)
 
 LANES = 16
 #: Independent accumulators of a vectorized reduction, to hide the latency of the combining instruction.
@@ -64,8 +65,7 @@ class _Nest:
         b, em = self.b, self.em
         for local, (place, inner) in self.scratch_offsets.items():
             pointer = b.byte_offset(self.frame.scratch, em.dim(place))
-            self.scratch[local.name] = _ScratchLocal(local, pointer, tuple(self.symbol[a] for a in inner))
-            em.locals[local.name] = self._scratch_reader(local)
+            self._keep(_ScratchLocal(local, pointer, tuple(self.symbol[a] for a in inner)))
         points, chunks = em.dim(self.plan.points), em.dim(self.chunks)
         low = b.udiv(b.mul(self.frame.chunk, points), chunks)
         high = b.udiv(b.mul(b.add(self.frame.chunk, 1), points), chunks)
@@ -196,7 +196,7 @@ class _Nest:
         if out.name not in self.scratch:
             self._define(out, self.em.emit(value))
             return
-        self._domain(self._inner(out.axes), [value], stage, lambda: self._write(out, self.em.emit(value)))
+        self._fill(self.scratch[out.name], value)
 
     def _store(self, stage: Store) -> None:
         em = self.em
@@ -223,7 +223,7 @@ class _Nest:
 
         def point(_: list[t.Value]) -> list[t.Value]:
             for out, value in zip(outs, self._reduced(stage, axes, monoid, values), strict=True):
-                self._write(out, value)
+                self._write(self.scratch[out.name], value)
             return []
 
         def lanes(_: list[t.Value]) -> list[t.Value]:
@@ -303,25 +303,63 @@ class _Nest:
         return stop, results[0]
 
     def _recur(self, stage: Recur) -> None:
-        """The states live in registers, carried around a loop over the axis."""
+        """A loop over the axis that carries the states: in registers, or two copies in scratch in turn."""
         b, em = self.b, self.em
-        lanes = em.vector_axis is not None
-
-        def value(expr: e.Expr) -> t.Value:
-            return em.emit_lanes(expr) if lanes else em.emit(expr)
-
-        begin = [value(state.start) for state in stage.states]
+        wide = [self.scratch.get(state.local.name) for state in stage.states]
+        begin = [self._start(state, local) for state, local in zip(stage.states, wide, strict=True)]
+        spare = [self._spare(local) for local in wide if local is not None]
         extent = self._operand(self.extent[stage.axis])
-        with b.loop(0, extent, carry=begin, name="step") as loop:
+        with b.loop(0, extent, carry=[*begin, *spare], name="step") as loop:
             with em.scope():
-                at = b.sub(b.sub(extent, 1), loop.iv) if stage.reverse else loop.iv
-                em.axes[stage.axis] = b.value(at)
-                for state, carried in zip(stage.states, loop.carried, strict=True):
-                    self._define(state.local, carried)
+                last = b.sub(extent, 1)
+                em.axes[stage.axis] = b.value(b.sub(last, loop.iv) if stage.reverse else loop.iv)
+                self._bind_states(stage, wide, loop.carried)
                 self._run(stage.body)
-                loop.next = tuple(value(state.next) for state in stage.states)
-        for state, result in zip(stage.states, loop.results, strict=True):
-            self._define(state.local, result)
+                following = list(loop.carried[len(wide):])
+                loop.next = (*self._advance(stage, wide, following),
+                             *(loop.carried[i] for i, local in enumerate(wide) if local is not None))
+        self._bind_states(stage, wide, loop.results)
+
+    def _state_value(self, expr: e.Expr) -> t.Value:
+        return self.em.emit_lanes(expr) if self.em.vector_axis is not None else self.em.emit(expr)
+
+    def _start(self, state: State, local: _ScratchLocal | None) -> t.Value:
+        """What a recurrence carries of a state at first: its value, or the pointer to it."""
+        if local is None:
+            return self._state_value(state.start)
+        self._fill(local, state.start)
+        return local.pointer
+
+    def _spare(self, local: _ScratchLocal) -> t.Value:
+        """The second copy of a state in scratch."""
+        inner = [axis.name for axis in local.inner]
+        return self.b.byte_offset(local.pointer, self.em.dim(local_bytes(self.plan, local.tensor, inner)))
+
+    def _bind_states(self, stage: Recur, wide: Sequence[_ScratchLocal | None],
+                     carried: Sequence[t.Value]) -> None:
+        for state, local, value in zip(stage.states, wide, carried, strict=False):
+            if local is None:
+                self._define(state.local, value)
+            else:
+                self._keep(dataclasses.replace(local, pointer=value))
+
+    def _advance(self, stage: Recur, wide: Sequence[_ScratchLocal | None],
+                 spare: list[t.Value]) -> list[t.Value]:
+        """The next values of the states, all from the present ones."""
+        following: list[t.Value] = []
+        for state, local in zip(stage.states, wide, strict=True):
+            if local is None:
+                following.append(self._state_value(state.next))
+            else:
+                following.append(spare.pop(0))
+                self._fill(dataclasses.replace(local, pointer=following[-1]), state.next)
+        return following
+
+    def _fill(self, local: _ScratchLocal, value: e.Expr) -> None:
+        """Compute a local in scratch at all its inner points."""
+        inner = [axis.name for axis in local.inner]
+        stage = Map(local.tensor, value)
+        self._domain(inner, [value], stage, lambda: self._write(local, self.em.emit(value)))
 
     # --- locals
 
@@ -340,18 +378,20 @@ class _Nest:
             place = place * LANES + self.symbol[self.plan.vector_axis] - Symbol(_LANE_BASE)
         return place
 
-    def _scratch_reader(self, tensor: LocalTensor) -> Callable[[tuple[Dim, ...]], t.Value]:
+    def _keep(self, local: _ScratchLocal) -> None:
+        """Let a local be read and written where `local` says."""
+        dtype = local.tensor.dtype
+
         def read(index: tuple[Dim, ...]) -> t.Value:
-            local = self.scratch[tensor.name]
-            value = self.em.read_memory(local.pointer, self._place(local, index), storage_type(tensor.dtype))
-            return self.b.icmp("ne", value, 0) if tensor.dtype is DType.BOOL else value
+            value = self.em.read_memory(local.pointer, self._place(local, index), storage_type(dtype))
+            return self.b.icmp("ne", value, 0) if dtype is DType.BOOL else value
 
-        return read
+        self.scratch[local.tensor.name] = local
+        self.em.locals[local.tensor.name] = read
 
-    def _write(self, tensor: LocalTensor, value: t.Value) -> None:
-        local = self.scratch[tensor.name]
-        index = tuple(self.symbol[axis] for axis in tensor.axes)
-        self.em.write_memory(local.pointer, self._place(local, index), value, tensor.dtype)
+    def _write(self, local: _ScratchLocal, value: t.Value) -> None:
+        index = tuple(self.symbol[axis] for axis in local.tensor.axes)
+        self.em.write_memory(local.pointer, self._place(local, index), value, local.tensor.dtype)
 
 
 def _update(nest: _Nest, stage: Store, old: t.Value, new: t.Value) -> t.Value:

@@ -76,11 +76,46 @@ def all_axes(stage: Stage) -> tuple[str, ...]:
     return domain(stage)
 
 
+def locals_of(stage: Stage) -> tuple[LocalTensor, ...]:
+    """The locals that a stage defines itself (not those of the stages inside it)."""
+    match stage:
+        case Map(out, _):
+            return (out,)
+        case Reduce(outs, _, _, _):
+            return outs
+        case Contract():
+            return (stage.out,)
+        case Recur():
+            return tuple(state.local for state in stage.states)
+    return ()
+
+
+def crossed_axes(kernel: Kernel) -> set[str]:
+    """Axes along which a point of some stage reads a local at another point than its own."""
+    axes = {local.name: local.axes for stage in stages(kernel.body) for local in locals_of(stage)}
+    crossed: set[str] = set()
+    for stage in stages(kernel.body):
+        for node in e.walk(*roots(stage)):
+            if isinstance(node, e.Read):
+                crossed.update(_crossed(axes[node.local], node.index))
+    return crossed
+
+
+def _crossed(axes: Sequence[str], index: Sequence[Dim]) -> set[str]:
+    """The axes of a local that are not read at themselves."""
+    if len(index) == len(axes):
+        return {axis for axis, at in zip(axes, index) if not (isinstance(at, Symbol) and at.name == axis)}
+    # An axis that was split into blocks: its index entry speaks of both parts.
+    return set(axes) - {symbol.name for at in index for symbol in free_symbols(at)}
+
+
 def plan_nest(kernel: Kernel) -> NestPlan:
     """The plan of a kernel whose stages share their outer axes."""
     kernel = normalize(kernel)
     shared = [set(domain(stage)) for stage in kernel.body]
-    outer = [axis.name for axis in kernel.axes if all(axis.name in axes for axes in shared)]
+    crossed = crossed_axes(kernel)
+    outer = [axis.name for axis in kernel.axes
+             if axis.name not in crossed and all(axis.name in axes for axes in shared)]
     serial = any(isinstance(s, Store) and _may_collide(s) for s in stages(kernel.body))
     if serial:
         return NestPlan(kernel, tuple(outer), tuple((a, kernel.extent(a)) for a in outer), (), None, 0, "",
@@ -129,6 +164,9 @@ def _choose_vector_axis(kernel: Kernel, outer: Sequence[str]) -> str | None:
 
 def _inner_cost(kernel: Kernel, outer: Sequence[str], stage: Stage) -> float:
     """The cost of a stage that vectorizes one of its own axes, or none."""
+    if isinstance(stage, Recur):
+        step = sum(_inner_cost(kernel, outer, inner) for inner in stage.body)
+        return _size(kernel.extent(stage.axis)) * step
     inner = [axis for axis in all_axes(stage) if axis not in outer]
     costs = [_stage_cost(kernel, stage, axis) for axis in inner if not _sequential(stage, axis)]
     return min([*costs, _trips(kernel, stage) * max(1, len(_accesses(stage)))])
@@ -142,6 +180,9 @@ def _stage_cost(kernel: Kernel, stage: Stage, axis: str) -> float:
     """Vector instructions of a stage when `axis` is in lanes."""
     if _sequential(stage, axis):
         return float("inf")
+    if isinstance(stage, Recur):
+        step = sum(_stage_cost(kernel, inner, axis) for inner in stage.body)
+        return _size(kernel.extent(stage.axis)) * step
     extent = max(_size(kernel.extent(axis)), 1)
     trips = _trips(kernel, stage) / extent * (-(-extent // LANES))
     cost = 0.5
@@ -222,24 +263,24 @@ def _weight(stage: Stage) -> int:
 
 
 def scratch_layout(plan: NestPlan) -> tuple[dict[LocalTensor, tuple[Dim, tuple[str, ...]]], Dim]:
-    """Where the locals with inner axes lie in scratch (byte offset, inner axes), and the bytes in all."""
+    """Where the locals with inner axes lie in scratch (byte offset, inner axes), and the bytes in all.
+
+    A state of a recurrence has two copies, one after the other: before and after a step.
+    """
     layout: dict[LocalTensor, tuple[Dim, tuple[str, ...]]] = {}
     total: Dim = 0
     for stage in stages(plan.kernel.body):
-        match stage:
-            case Map(out, _):
-                outs: tuple[LocalTensor, ...] = (out,)
-            case Reduce(outs, _, _, _):
-                pass
-            case Contract():
-                outs = (stage.out,)
-            case _:
-                continue
-        for out in outs:
+        for out in locals_of(stage):
             inner = tuple(axis for axis in out.axes if axis not in plan.outer)
             if inner:
                 layout[out] = (total, inner)
-                lanes = LANES if plan.vector_axis is not None else 1
-                size = product([plan.kernel.extent(axis) for axis in inner]) * lanes
-                total = total + ceildiv(size * max(storage_type(out.dtype).bytes, 1), 64) * 64
+                copies = 2 if isinstance(stage, Recur) else 1
+                total = total + local_bytes(plan, out, inner) * copies
     return layout, total
+
+
+def local_bytes(plan: NestPlan, local: LocalTensor, inner: Sequence[str]) -> Dim:
+    """Bytes of one copy of a local in scratch, whole cache lines."""
+    lanes = LANES if plan.vector_axis is not None else 1
+    size = product([plan.kernel.extent(axis) for axis in inner]) * lanes
+    return ceildiv(size * max(storage_type(local.dtype).bytes, 1), 64) * 64
