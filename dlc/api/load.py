@@ -46,5 +46,6 @@ def from_package(package: Package) -> Artifact:
 
 
 def _interface(data: dict[str, Any]) -> Interface:
-    return Interface(tuple(data["symbols"]), data["inputs"], tuple(data["output_ranks"]), data["run_symbols"],
-                     tuple(Site(**site) for site in data["guards"]), tuple(Site(**site) for site in data["kernels"]))
+    sites = {key: tuple(Site(**site) for site in data[key]) for key in ("guards", "kernels")}
+    return Interface(**{**data, **sites, "symbols": tuple(data["symbols"]),
+                        "output_ranks": tuple(data["output_ranks"])})
