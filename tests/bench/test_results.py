@@ -13,7 +13,6 @@ from dlc.bench import BenchReport, CaseResult, EngineResult, Ratio, compare_repo
 from dlc.bench.table import geometric_mean, regression_table, result_table
 from dlc.errors import InputError
 
-
 Times = tuple[float, ...]
 
 
