@@ -13,7 +13,15 @@ from dlc.errors import printable
 from dlc.ir.dims import Dim, to_text
 from dlc.ir.graph import ShapeSource
 from dlc.runtime.call import Interface, Site
-from dlc.runtime.manifest import CONSTANT_ALIGNMENT, Constant, Manifest, ModelInfo, Symbol, TargetCode, TensorInfo
+from dlc.runtime.manifest import (
+    CONSTANT_ALIGNMENT,
+    Constant,
+    Manifest,
+    ModelInfo,
+    Symbol,
+    TargetCode,
+    TensorInfo,
+)
 from dlc.runtime.package import Content, package_bytes
 
 if TYPE_CHECKING:
@@ -49,7 +57,7 @@ class Artifact:
     @property
     def size(self) -> int:
         """Bytes of all members."""
-        return sum(memoryview(np.asarray(content)).nbytes if isinstance(content, np.ndarray) else len(content)
+        return sum(content.nbytes if isinstance(content, np.ndarray | memoryview) else len(content)
                    for content in self.members.values())
 
     def to_bytes(self) -> bytes:
@@ -84,8 +92,7 @@ def assemble(model: ImportedModel, options: Options, target: CpuTarget, code: Ge
         INTERFACE_MEMBER: json.dumps(dataclasses.asdict(interface), sort_keys=True).encode(),
         REPORT_MEMBER: json.dumps(dataclasses.asdict(dataclasses.replace(report, phases=()))).encode(),
     }
-    view = memoryview(weights).cast("B")
-    views = [view[c.offset:c.offset + c.size] for c in constants]
+    views = [weights[c.offset:c.offset + c.size].data for c in constants]
     return Artifact(manifest, members, interface, views, code.object, report, host_steps(program), program)
 
 
@@ -129,7 +136,7 @@ def pack_weights(program: Program) -> tuple[np.ndarray[Any, Any], tuple[Constant
         data = np.ascontiguousarray(constant.data).reshape(-1).view(np.uint8)
         block[offset:offset + data.size] = data
         entries.append(Constant(f"{index} {printable(constant.name, 80)}", WEIGHTS_MEMBER, offset, data.size,
-                                hashlib.sha256(data).hexdigest()))
+                                hashlib.sha256(data.data).hexdigest()))
     return block, tuple(entries)
 
 

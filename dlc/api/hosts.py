@@ -44,5 +44,6 @@ def _view(buffer: Buffer, pointer: int, env: dict[str, int]) -> np.ndarray[Any, 
     count = int(np.prod(shape, dtype=np.int64))
     if not count:
         return np.empty(shape, dtype)
-    memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(pointer)
-    return np.frombuffer(memory, dtype, count).reshape(shape)
+    memory = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(pointer)
+    view: np.ndarray[Any, Any] = np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
+    return view

@@ -14,8 +14,7 @@ from dlc.api.report import Report
 from dlc.api.specs import InputBinder, TensorSpec, as_array, numpy_dtype, to_torch
 from dlc.errors import InputError, UnsupportedError, printable
 from dlc.ir.dims import Symbol
-from dlc.runtime.call import CancelToken, NativeModel
-from dlc.runtime.call import PreparedCall as NativePreparedCall
+from dlc.runtime.call import CancelToken, NativeModel, PreparedCall as NativePreparedCall
 from dlc.runtime.package import write_package
 
 

@@ -1,8 +1,7 @@
 """Element arithmetic by dtype: the bridge from the kernel IR's typed functions to semantics.py and math."""
 from __future__ import annotations
 
-from dlc.backends.cpu import math, semantics
-from dlc.backends.cpu import types as t
+from dlc.backends.cpu import math, semantics, types as t
 from dlc.backends.cpu.access import register_type
 from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.ir.dtypes import DType, Kind

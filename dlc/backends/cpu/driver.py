@@ -72,8 +72,8 @@ class _Run:
         self.kernels = kernels
         self.b = module.function("dlc_run", [("context", t.ptr), ("symbols", t.ptr), ("inputs", t.ptr),
                                              ("outputs", t.ptr), ("constants", t.ptr), ("arena", t.ptr)], t.i64)
-        self.context, self.symbols, *tables, arena = self.b.params
-        self.tables = _Pointers(*tables, arena)
+        self.context, self.symbols, inputs, outputs, constants, arena = self.b.params
+        self.tables = _Pointers(inputs, outputs, constants, arena)
         widest = max([len(k.kernel.params) + len(k.symbols) + 2 for k in kernels] + [16])
         self.args = self.b.stack(widest * SLOT)
         numbers = {symbol.name: self.b.load_invariant(self.b.byte_offset(self.symbols, i * SLOT), t.i64)
@@ -85,7 +85,7 @@ class _Run:
         scratch = [k.scratch for k in self.kernels]
         static = [s for s in scratch if isinstance(s, int)]
         known = set(self.program.symbols)
-        most: t.Operand = max(static, default=0)
+        most: t.Index = max(static, default=0)
         for dim in scratch:
             if not isinstance(dim, int) and free_symbols(dim) <= known:
                 most = b.smax(most, self.emitter.dim(dim))

@@ -9,12 +9,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from dlc.backends.cpu import access, arithmetic, semantics
-from dlc.backends.cpu import types as t
+from dlc.backends.cpu import access, arithmetic, semantics, types as t
 from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.ir.dims import (
-    Broadcast, Dim, FloorDiv, Max, Min, Mod, Product, Sum, Symbol, factors_of, free_symbols, is_nonnegative,
-    linear, terms_of)
+    Broadcast,
+    Dim,
+    FloorDiv,
+    Max,
+    Min,
+    Mod,
+    Product,
+    Sum,
+    Symbol,
+    factors_of,
+    free_symbols,
+    is_nonnegative,
+    linear,
+    terms_of,
+)
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.kernel import Param
@@ -36,7 +48,7 @@ class ExpressionEmitter:
         self.params = params
         self.pointers = pointers
         self.report_fault = report_fault
-        self.axes: dict[str, t.Operand] = {}
+        self.axes: dict[str, t.Value] = {}
         self.vector_axis: Symbol | None = None
         self.mask: t.Value | None = None
         self.locals: dict[str, Callable[[tuple[Dim, ...]], t.Value]] = {}
@@ -75,7 +87,7 @@ class ExpressionEmitter:
         """A Dim as a scalar i64; along the vector axis it is the number of lane 0."""
         return self.b.value(self._dim(dim))
 
-    def _dim(self, dim: Dim) -> t.Operand:
+    def _dim(self, dim: Dim) -> t.Index:
         b = self.b
         match dim:
             case int():
@@ -84,12 +96,12 @@ class ExpressionEmitter:
                 return self.axes[dim.name]
             case Sum():
                 terms, constant = terms_of(dim)
-                total: t.Operand = 0
+                total: t.Index = 0
                 for monomial, factor in terms:
                     total = b.add(total, b.mul(self._dim(monomial), factor))
                 return b.add(total, constant)
             case Product():
-                product: t.Operand = 1
+                product: t.Index = 1
                 for factor_dim in factors_of(dim):
                     product = b.mul(product, self._dim(factor_dim))
                 return product
@@ -110,7 +122,7 @@ class ExpressionEmitter:
                 return extent
         raise TypeError(f"not a dim: {dim!r}")
 
-    def _divide(self, dividend: Dim, divisor: Dim, remainder: bool) -> t.Operand:
+    def _divide(self, dividend: Dim, divisor: Dim, remainder: bool) -> t.Index:
         b = self.b
         left, right = self._dim(dividend), self._dim(divisor)
         if is_nonnegative(dividend):

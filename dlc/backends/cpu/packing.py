@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dlc.backends.cpu.compiled import CompiledKernel
-from dlc.lowering.program import Buffer, Constant, Launch, Program, Step, Storage, StorageKind
+from dlc.backends.cpu.compiled import CompiledKernel, Packing
+from dlc.lowering.program import Bind, Buffer, Constant, Host, Launch, Program, Step, Storage, StorageKind
 
 
 def pack_constants(program: Program, kernels: Sequence[CompiledKernel]) -> Program:
@@ -30,25 +30,23 @@ class _Packer:
         return dataclasses.replace(self.program, steps=steps, constants=tuple(self.constants))
 
     def _step(self, step: Step) -> Step:
-        if not isinstance(step, Launch):
-            plain = {f.name: self._plain(getattr(step, f.name)) for f in dataclasses.fields(step)}
-            return dataclasses.replace(step, **plain)
-        kernel = self.kernels[step.kernel]
-        buffers = []
-        for param, buffer in zip(kernel.kernel.params, step.buffers, strict=True):
-            packing = kernel.packing.get(param.name)
-            buffers.append(self._buffer(buffer, kernel.function + param.name if packing else "", packing))
-        return dataclasses.replace(step, buffers=tuple(buffers))
+        match step:
+            case Launch():
+                kernel = self.kernels[step.kernel]
+                buffers = [self._buffer(buffer, kernel.function + param.name, kernel.packing.get(param.name))
+                           for param, buffer in zip(kernel.kernel.params, step.buffers, strict=True)]
+                return dataclasses.replace(step, buffers=tuple(buffers))
+            case Bind():
+                return dataclasses.replace(step, buffer=self._buffer(step.buffer))
+            case Host():
+                inputs = tuple(None if buffer is None else self._buffer(buffer) for buffer in step.inputs)
+                return dataclasses.replace(step, inputs=inputs)
+        return step
 
-    def _plain(self, field: object) -> object:
-        match field:
-            case Buffer():
-                return self._buffer(field, "", None)
-            case tuple():
-                return tuple(self._plain(part) for part in field)
-        return field
-
-    def _buffer(self, buffer: Buffer, key: str, packing: object) -> Buffer:
+    def _buffer(self, buffer: Buffer, key: str = "", packing: Packing | None = None) -> Buffer:
+        """The buffer over the constant as it is read: packed, or as it was."""
+        if packing is None:
+            key = ""
         if buffer.storage.kind is not StorageKind.CONSTANT:
             return buffer
         old = buffer.storage.index
@@ -56,7 +54,7 @@ class _Packer:
         if index is None:
             constant = self.program.constants[old]
             data = constant.data
-            if callable(packing):
+            if packing is not None:
                 shape = tuple(int(extent) for extent in buffer.type.shape if isinstance(extent, int))
                 data = np.ascontiguousarray(packing(data.reshape(shape)))
             index = self.known[(old, key)] = len(self.constants)

@@ -62,22 +62,22 @@ class Match:
     @property
     def channels(self) -> int:
         """Input channels of a group."""
-        return int(self.extent(self.channel))
+        return static(self.extent(self.channel))
 
     @property
     def outputs(self) -> int:
         """Output channels of a group."""
-        return int(self.extent(self.columns))
+        return static(self.extent(self.columns))
 
     @property
     def groups(self) -> int:
         """Groups."""
-        return int(self.extent(self.group)) if self.group else 1
+        return static(self.extent(self.group)) if self.group else 1
 
     @property
     def kernel_shape(self) -> tuple[int, ...]:
         """Extents of the taps."""
-        return tuple(int(self.extent(tap)) for tap in self.taps)
+        return tuple(static(self.extent(tap)) for tap in self.taps)
 
     @property
     def blocked_input(self) -> bool:
@@ -88,6 +88,12 @@ class Match:
     def extent(self, axis: str) -> Dim:
         """The extent of an axis."""
         return self.kernel.extent(axis)
+
+
+def static(extent: Dim) -> int:
+    """An extent that matching has found to be a number."""
+    assert isinstance(extent, int)
+    return extent
 
 
 def match(kernel: Kernel) -> Match | Declined:
@@ -162,7 +168,7 @@ def choose_tile(target: CpuTarget, output_blocks: int, height: Dim, width: Dim) 
         rows = max(1, pixels // columns)
         if isinstance(height, int):
             rows = min(rows, max(height, 1))
-        elif isinstance(width, int) and width > columns or not isinstance(width, int):
+        elif (isinstance(width, int) and width > columns) or not isinstance(width, int):
             rows = 1
         tile = Tile(rows if isinstance(height, int) else 1, columns, vectors)
         loads = (tile.rows * tile.columns + vectors) / (tile.rows * tile.columns * vectors)
@@ -188,7 +194,7 @@ def weight_view(m: Match, weights: Array) -> Array:
     load = m.contract.right
     assert isinstance(load, e.Load)
     axes = [m.group, m.columns, m.channel, *m.taps]
-    extents = [int(m.extent(axis)) if axis else 1 for axis in axes]
+    extents = [static(m.extent(axis)) if axis else 1 for axis in axes]
     grids = np.meshgrid(*(np.arange(extent) for extent in extents), indexing="ij", sparse=True)
     index = []
     for entry in load.index:
@@ -334,7 +340,7 @@ class _Convolution:
         low = b.udiv(b.mul(self.frame.chunk, points), chunks)
         high = b.udiv(b.mul(b.add(self.frame.chunk, 1), points), chunks)
         with b.loop(low, high, name="point") as loop:
-            self._point(loop.iv)
+            self._point(self.b.value(loop.iv))
         blocked, vectors = m.blocked_input, self.tile.vectors
         packing = {m.weights.name: lambda w: pack(weight_view(m, w), vectors, blocked)}
         return self.frame.finish("convolution", self.chunks, packing=packing)
@@ -342,9 +348,9 @@ class _Convolution:
     def _point(self, point: t.Value) -> None:
         """One row of tiles (or one tile, of a flat image) for one panel of channels, or for all of them."""
         b, em, m = self.b, self.em, self.m
-        rest: t.Operand = point
+        rest: t.Index = point
 
-        def digit(extent: Dim) -> t.Operand:
+        def digit(extent: Dim) -> t.Index:
             nonlocal rest
             if extent == 1:
                 return 0
@@ -367,21 +373,21 @@ class _Convolution:
         first_row = b.mul(row_tile, self.tile.rows)
         self._rows(group, panel, first_row, column_tile)
 
-    def _rows(self, group: t.Operand, panel: t.Operand | None, row: t.Operand, column_tile: t.Operand) -> None:
+    def _rows(self, group: t.Index, panel: t.Index | None, row: t.Index, column_tile: t.Index) -> None:
         """All column tiles of one row of tiles; the last row may have fewer rows."""
         rows = self.tile.rows
         rest = self.height % rows if isinstance(self.height, int) else 0
         if not rest:
             self._columns(group, panel, row, rows, column_tile)
             return
-        with self.b.if_else(self.b.icmp("sle", self.b.add(row, rows), self.height)) as both:
+        with self.b.if_else(self.b.icmp("sle", self.b.add(row, rows), self.em.dim(self.height))) as both:
             with both.then:
                 self._columns(group, panel, row, rows, column_tile)
             with both.otherwise:
                 self._columns(group, panel, row, rest, column_tile)
 
-    def _columns(self, group: t.Operand, panel: t.Operand | None, row: t.Operand, rows: int,
-                 column_tile: t.Operand) -> None:
+    def _columns(self, group: t.Index, panel: t.Index | None, row: t.Index, rows: int,
+                 column_tile: t.Index) -> None:
         b, columns = self.b, self.tile.columns
         if self.flat:
             first = b.mul(column_tile, columns)
@@ -396,17 +402,17 @@ class _Convolution:
             self._panels(group, panel, row, rows, loop.iv, columns)
         self._tail(group, panel, row, rows, whole)
 
-    def _width(self) -> t.Operand:
+    def _width(self) -> t.Index:
         return self.width if isinstance(self.width, int) else self.em.dim(self.width)
 
-    def _tail(self, group: t.Operand, panel: t.Operand | None, row: t.Operand, rows: int, first: t.Operand) -> None:
+    def _tail(self, group: t.Index, panel: t.Index | None, row: t.Index, rows: int, first: t.Index) -> None:
         """The columns that fill no tile: one tile of exactly their number, or pieces of 8, 4, 2 and 1."""
         b, columns = self.b, self.tile.columns
         if isinstance(self.width, int):
             if self.width % columns:
                 self._panels(group, panel, row, rows, first, self.width % columns)
             return
-        at: t.Operand = first
+        at: t.Index = first
         remaining = b.urem(self._width(), columns)
         for size in (16, 8, 4, 2, 1):
             if size < columns:
@@ -414,7 +420,7 @@ class _Convolution:
                     self._panels(group, panel, row, rows, at, size)
                 at = b.add(at, b.and_(remaining, size))
 
-    def _panels(self, group: t.Operand, panel: t.Operand | None, row: t.Operand, rows: int, column: t.Operand,
+    def _panels(self, group: t.Index, panel: t.Index | None, row: t.Index, rows: int, column: t.Index,
                 columns: int) -> None:
         if panel is not None:
             self._tile(group, panel, row, rows, column, columns)
@@ -424,7 +430,7 @@ class _Convolution:
 
     # --- one register tile
 
-    def _tile(self, group: t.Operand, panel: t.Operand, row: t.Operand, rows: int, column: t.Operand,
+    def _tile(self, group: t.Index, panel: t.Index, row: t.Index, rows: int, column: t.Index,
               columns: int) -> None:
         b, m, vectors = self.b, self.m, self.tile.vectors
         pixels = [(r, c) for r in range(rows) for c in range(columns)]
@@ -450,10 +456,10 @@ class _Convolution:
             accumulators = self._taps(at, panel_at, rest, pixel_offsets, accumulators)
         self._epilogue(panel, row, column, pixels, accumulators)
 
-    def _source(self, group: t.Operand, row: t.Operand, column: t.Operand) -> t.Value:
+    def _source(self, group: t.Index, row: t.Index, column: t.Index) -> t.Value:
         """The address of the input of the tile's first pixel, at the first tap and channel."""
         b, em, m = self.b, self.em, self.m
-        place: t.Operand = b.add(em.dim(self.input.origin), b.mul(em.axes[m.batch], em.dim(self.input.batch)))
+        place: t.Index = b.add(em.dim(self.input.origin), b.mul(em.axes[m.batch], em.dim(self.input.batch)))
         if m.group:
             blocks = m.channels // (LANES if m.blocked_input else 1)
             place = b.add(place, b.mul(group, b.mul(em.dim(self.input.block), blocks)))
@@ -464,14 +470,14 @@ class _Convolution:
             place = b.add(place, b.mul(value, b.mul(em.dim(stride), window.stride)))
         return b.offset(self.frame.pointers[m.source.name], place, t.f32)
 
-    def _pixel_offset(self, row: int, column: int) -> t.Operand:
+    def _pixel_offset(self, row: int, column: int) -> t.Index:
         em, b = self.em, self.b
-        offset: t.Operand = b.mul(em.dim(self.input.spatial[-1]), column * self.windows[-1].stride)
+        offset: t.Index = b.mul(em.dim(self.input.spatial[-1]), column * self.windows[-1].stride)
         if row:
             offset = b.add(offset, b.mul(em.dim(self.input.spatial[-2]), row * self.windows[-2].stride))
         return offset
 
-    def _taps(self, source: t.Value, weights: t.Value, lanes: int, pixels: Sequence[t.Operand],
+    def _taps(self, source: t.Value, weights: t.Value, lanes: int, pixels: Sequence[t.Index],
               accumulators: list[t.Value]) -> list[t.Value]:
         """Accumulate over the taps, and over `lanes` adjacent input channels at each."""
         b, vectors = self.b, self.tile.vectors
@@ -489,7 +495,7 @@ class _Convolution:
 
         return tap_loops(0, source, weights, accumulators)
 
-    def _lanes(self, source: t.Value, weights: t.Value, lanes: int, pixels: Sequence[t.Operand],
+    def _lanes(self, source: t.Value, weights: t.Value, lanes: int, pixels: Sequence[t.Index],
                accumulators: list[t.Value]) -> list[t.Value]:
         b, vectors = self.b, self.tile.vectors
         vector = t.vector(LANES, t.f32)
@@ -507,7 +513,7 @@ class _Convolution:
             loop.next = tuple(result)
         return list(loop.results)
 
-    def _epilogue(self, panel: t.Operand, row: t.Operand, column: t.Operand, pixels: Sequence[tuple[int, int]],
+    def _epilogue(self, panel: t.Index, row: t.Index, column: t.Index, pixels: Sequence[tuple[int, int]],
                   accumulators: list[t.Value]) -> None:
         """Apply what follows the convolution to each vector, and store it."""
         b, vectors = self.b, self.tile.vectors
@@ -516,7 +522,7 @@ class _Convolution:
             places = [lambda r=r, c=c: self._set_position(row, column, r, c) for r, c in pixels]
             self.epilogue.store(b.add(b.mul(panel, vectors), v), values, places)
 
-    def _set_position(self, row: t.Operand, column: t.Operand, r: int, c: int) -> None:
+    def _set_position(self, row: t.Index, column: t.Index, r: int, c: int) -> None:
         b, em, names = self.b, self.em, self.m.positions
         if self.flat:
             for name in names[:-1]:

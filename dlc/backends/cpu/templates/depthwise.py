@@ -15,7 +15,7 @@ from dlc.backends.cpu import types as t
 from dlc.backends.cpu.access import covered_by_halo
 from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame
 from dlc.backends.cpu.module import Module
-from dlc.backends.cpu.templates.convolution import LANES, MAX_CHUNKS, Declined
+from dlc.backends.cpu.templates.convolution import LANES, MAX_CHUNKS, Declined, static
 from dlc.backends.cpu.templates.epilogue import BlockedEpilogue
 from dlc.backends.cpu.templates.normalize import split_blocked_axes
 from dlc.ir.dims import Dim, ceildiv, maximum, minimum, product
@@ -44,7 +44,7 @@ class Match:
     @property
     def kernel_shape(self) -> tuple[int, ...]:
         """Extents of the taps."""
-        return tuple(int(self.kernel.extent(tap)) for tap in self.taps)
+        return tuple(static(self.kernel.extent(tap)) for tap in self.taps)
 
 
 def match(kernel: Kernel) -> Match | Declined:
@@ -115,8 +115,8 @@ class _Depthwise:
         low = b.udiv(b.mul(self.frame.chunk, points), chunks)
         high = b.udiv(b.mul(b.add(self.frame.chunk, 1), points), chunks)
         with b.loop(low, high, name="row") as loop:
-            rest: t.Operand = loop.iv
-            place: list[t.Operand] = []
+            rest: t.Index = loop.iv
+            place: list[t.Index] = []
             for extent in reversed(self.space[1:]):
                 size = em.dim(extent)
                 place.append(b.urem(rest, size))
@@ -124,7 +124,7 @@ class _Depthwise:
             self._row(rest, *reversed(place))
         return self.frame.finish("depthwise", self.chunks, packing={m.weights.name: pack})
 
-    def _row(self, batch: t.Operand, block: t.Operand, *rows: t.Operand) -> None:
+    def _row(self, batch: t.Index, block: t.Index, *rows: t.Index) -> None:
         """One row of output pixels of one block of channels."""
         b, em, m = self.b, self.em, self.m
         em.axes[m.batch] = b.value(batch)
@@ -133,17 +133,18 @@ class _Depthwise:
         strides = m.source.physical_strides()
         layout = m.source.type.layout
         assert layout is not None
-        place: t.Operand = b.add(b.mul(batch, em.dim(strides[0])), b.mul(block, em.dim(strides[1])))
-        for axis, window in enumerate(self.windows):
-            origin = (layout.halo(axis + 2).before - window.pad) * strides[axis + 2]
+        place: t.Index = b.add(b.mul(batch, em.dim(strides[0])), b.mul(block, em.dim(strides[1])))
+        for position, window in enumerate(self.windows):
+            origin = (layout.halo(position + 2).before - window.pad) * strides[position + 2]
             place = b.add(place, em.dim(origin))
-            if axis < len(rows):
-                place = b.add(place, b.mul(rows[axis], b.mul(em.dim(strides[axis + 2]), window.stride)))
+            if position < len(rows):
+                step = b.mul(em.dim(strides[position + 2]), window.stride)
+                place = b.add(place, b.mul(rows[position], step))
         source = b.offset(self.frame.pointers[m.source.name], place, t.f32)
         taps = math.prod(m.kernel_shape)
         weights = b.offset(self.frame.pointers[m.weights.name], b.mul(block, taps * LANES), t.f32)
         width = self.extents[-1]
-        count: t.Operand = width if isinstance(width, int) else em.dim(width)
+        count: t.Index = width if isinstance(width, int) else em.dim(width)
         whole = b.sub(count, b.urem(count, self.columns))
         with b.loop(0, whole, self.columns, name="column") as loop:
             self._tile(block, source, weights, loop.iv, self.columns)
@@ -154,7 +155,7 @@ class _Depthwise:
         with b.loop(whole, count, name="tail") as tail:
             self._tile(block, source, weights, tail.iv, 1)
 
-    def _tile(self, block: t.Operand, source: t.Value, weights: t.Value, column: t.Operand, columns: int) -> None:
+    def _tile(self, block: t.Index, source: t.Value, weights: t.Value, column: t.Index, columns: int) -> None:
         """`columns` output pixels from `column` on."""
         b, m = self.b, self.m
         strides = [self.em.dim(s) for s in m.source.physical_strides()[2:2 + len(self.windows)]]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from dlc.backends.cpu import types as t
 from dlc.backends.cpu.compiled import KernelFrame
+from dlc.ir.dims import Dim
 from dlc.lowering.kernel import Kernel, Store
 
 
@@ -23,7 +24,7 @@ class BlockedEpilogue:
         self.positions = set(positions)
         self.local = local
 
-    def store(self, block: t.Operand, values: Sequence[t.Value], places: Sequence[Callable[[], None]]) -> None:
+    def store(self, block: t.Index, values: Sequence[t.Value], places: Sequence[Callable[[], None]]) -> None:
         """Store `values`, vectors of channel block `block`; `places` set the axes of the position of each.
 
         What depends on the channel only, such as a bias, is loaded once for all of them.
@@ -36,8 +37,13 @@ class BlockedEpilogue:
             em.axes[self.block.name] = em.b.value(block)
             em.hoist([stage.value], self.positions)
             for value, place in zip(values, places, strict=True):
-                em.locals[self.local] = lambda _, value=value: value
+                em.locals[self.local] = _constant(value)
                 with em.scope():
                     place()
                     em.store(stage.param, stage.index, em.emit_lanes(stage.value), stage.value.dtype, stage.mask)
         em.vector_axis = None
+
+
+def _constant(value: t.Value) -> Callable[[tuple[Dim, ...]], t.Value]:
+    """A local that is one register."""
+    return lambda _: value

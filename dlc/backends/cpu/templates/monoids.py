@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import math
 
-from dlc.backends.cpu import arithmetic
-from dlc.backends.cpu import types as t
+from dlc.backends.cpu import arithmetic, types as t
 from dlc.backends.cpu.access import register_type
 from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.ir.dtypes import DType

@@ -10,19 +10,36 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from dlc.backends.cpu import types as t
+from dlc.backends.cpu import arithmetic, types as t
 from dlc.backends.cpu.access import storage_type
 from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.templates import monoids
 from dlc.backends.cpu.templates.plan import (
-    NestPlan, chunk_count, inner_vector_axis, local_bytes, plan_nest, scratch_layout)
+    NestPlan,
+    chunk_count,
+    inner_vector_axis,
+    local_bytes,
+    plan_nest,
+    scratch_layout,
+)
 from dlc.ir.dims import Dim, Symbol
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.inspect import roots
 from dlc.lowering.kernel import (
-    Contract, Kernel, LocalTensor, Map, Monoid, Recur, Reduce, Stage, State, Store, StoreMode)
+    Contract,
+    Kernel,
+    LocalTensor,
+    Map,
+    Monoid,
+    Recur,
+    Reduce,
+    Stage,
+    State,
+    Store,
+    StoreMode,
+)
 
 LANES = 16
 #: Independent accumulators of a vectorized reduction, to hide the latency of the combining instruction.
@@ -70,7 +87,7 @@ class _Nest:
         low = b.udiv(b.mul(self.frame.chunk, points), chunks)
         high = b.udiv(b.mul(b.add(self.frame.chunk, 1), points), chunks)
         with b.loop(low, high, name="point") as loop:
-            self._bind_point(loop.iv)
+            self._bind_point(self.b.value(loop.iv))
             self._inner_outer_loops(list(self.plan.nested))
         return self.frame.finish("nest", self.chunks, self.scratch_bytes)
 
@@ -79,7 +96,7 @@ class _Nest:
     def _bind_point(self, point: t.Value) -> None:
         """Number the linearized outer axes of `point`, the last one fastest."""
         b = self.b
-        rest: t.Operand = point
+        rest: t.Index = point
         for position, (axis, extent) in reversed(list(enumerate(self.plan.linear))):
             size = self.em.dim(extent)
             first = position == 0
@@ -91,7 +108,7 @@ class _Nest:
         """The outer axes that are loops within a point, then the vector axis, then the stages."""
         if axes:
             with self.b.loop(0, self._operand(self.extent[axes[0]]), name="outer") as loop:
-                self.em.axes[axes[0]] = loop.iv
+                self.em.axes[axes[0]] = self.b.value(loop.iv)
                 self._inner_outer_loops(axes[1:])
             return
         self.em.forget()
@@ -100,7 +117,7 @@ class _Nest:
             return
         axis = self.plan.vector_axis
         self.em.vector_axis = self.symbol[axis]
-        low: t.Operand = 0
+        low: t.Index = 0
         high = self._operand(self.extent[axis])
         if self.plan.block:
             base = self.b.mul(self.em.axes[self.plan.block_axis], self.plan.block)
@@ -116,31 +133,29 @@ class _Nest:
         self._run(self.kernel.body)
         return []
 
-    def _operand(self, dim: Dim) -> t.Operand:
+    def _operand(self, dim: Dim) -> t.Index:
         return dim if isinstance(dim, int) else self.em.dim(dim)
 
     # --- loops
 
-    def _vector_loop(self, axis: str, low: t.Operand, high: t.Operand, carry: list[t.Value],
+    def _vector_loop(self, axis: str, low: t.Index, high: t.Index, carry: list[t.Value],
                      body: Callable[[list[t.Value]], list[t.Value]]) -> list[t.Value]:
         """Run `body` for every 16 numbers of `axis`; the last, incomplete ones under a mask."""
         b, em = self.b, self.em
         count = b.sub(high, low)
         whole = b.sub(count, b.and_(count, LANES - 1))
         stop = b.add(low, whole)
-        with b.loop(low, stop, LANES, carry=carry, name="lanes") as loop:
-            with em.scope():
-                em.axes[axis] = b.value(loop.iv)
-                loop.next = tuple(body(list(loop.carried)))
+        with b.loop(low, stop, LANES, carry=carry, name="lanes") as loop, em.scope():
+            em.axes[axis] = b.value(loop.iv)
+            loop.next = tuple(body(list(loop.carried)))
         carry = list(loop.results)
         if isinstance(count, int) and count % LANES == 0:
             return carry
-        with b.loop(stop, high, LANES, carry=carry, name="tail") as tail:
-            with em.scope():
-                em.axes[axis] = b.value(tail.iv)
-                em.mask = b.tail_mask(b.sub(high, tail.iv), LANES)
-                tail.next = tuple(body(list(tail.carried)))
-                em.mask = None
+        with b.loop(stop, high, LANES, carry=carry, name="tail") as tail, em.scope():
+            em.axes[axis] = b.value(tail.iv)
+            em.mask = b.tail_mask(b.sub(high, tail.iv), LANES)
+            tail.next = tuple(body(list(tail.carried)))
+            em.mask = None
         return list(tail.results)
 
     def _scalar_loops(self, axes: Sequence[str], carry: list[t.Value],
@@ -273,16 +288,16 @@ class _Nest:
                 new = [b.select(em.mask, x, none) for x, none in zip(new, begin, strict=True)]
             return monoids.combine(b, monoid, dtypes, accumulators, new)
 
-        low: t.Operand = 0
+        low: t.Index = 0
         if not isinstance(extent, int) or extent >= 2 * UNROLL * LANES:
             low, carry = self._unrolled_row(axis, extent, monoid, dtypes, carry, step)
         carry = self._vector_loop(axis, low, extent, carry, step)
         em.vector_axis = None
         return carry
 
-    def _unrolled_row(self, axis: str, extent: t.Operand, monoid: Monoid, dtypes: tuple[DType, ...],
+    def _unrolled_row(self, axis: str, extent: t.Index, monoid: Monoid, dtypes: tuple[DType, ...],
                       carry: list[t.Value], step: Callable[[list[t.Value]], list[t.Value]]
-                      ) -> tuple[t.Operand, list[t.Value]]:
+                      ) -> tuple[t.Index, list[t.Value]]:
         """The part of a row that fills UNROLL accumulators; returns where it ends and their combination."""
         b, em = self.b, self.em
         block = UNROLL * LANES
@@ -309,15 +324,14 @@ class _Nest:
         begin = [self._start(state, local) for state, local in zip(stage.states, wide, strict=True)]
         spare = [self._spare(local) for local in wide if local is not None]
         extent = self._operand(self.extent[stage.axis])
-        with b.loop(0, extent, carry=[*begin, *spare], name="step") as loop:
-            with em.scope():
-                last = b.sub(extent, 1)
-                em.axes[stage.axis] = b.value(b.sub(last, loop.iv) if stage.reverse else loop.iv)
-                self._bind_states(stage, wide, loop.carried)
-                self._run(stage.body)
-                following = list(loop.carried[len(wide):])
-                loop.next = (*self._advance(stage, wide, following),
-                             *(loop.carried[i] for i, local in enumerate(wide) if local is not None))
+        with b.loop(0, extent, carry=[*begin, *spare], name="step") as loop, em.scope():
+            last = b.sub(extent, 1)
+            em.axes[stage.axis] = b.value(b.sub(last, loop.iv) if stage.reverse else loop.iv)
+            self._bind_states(stage, wide, loop.carried)
+            self._run(stage.body)
+            following = list(loop.carried[len(wide):])
+            loop.next = (*self._advance(stage, wide, following),
+                         *(loop.carried[i] for i, local in enumerate(wide) if local is not None))
         self._bind_states(stage, wide, loop.results)
 
     def _state_value(self, expr: e.Expr) -> t.Value:
@@ -396,7 +410,6 @@ class _Nest:
 
 def _update(nest: _Nest, stage: Store, old: t.Value, new: t.Value) -> t.Value:
     """What a combining store leaves: old (mode) new."""
-    from dlc.backends.cpu import arithmetic
     if old.type.is_vector != new.type.is_vector:
         old, new = nest.em.spread(old), nest.em.spread(new)
     return arithmetic.binary(nest.b, stage.mode.value, stage.value.dtype, old, new)

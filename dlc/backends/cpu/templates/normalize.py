@@ -79,7 +79,7 @@ def _mask_beyond(kernel: Kernel, names: tuple[str, str], condition: e.InRange) -
         new = map_stage(stage, lambda x: e.rewrite(x, load), lambda d: d)
         if isinstance(new, Store) and wanted & set(new.axes):
             new = _masked_store(kernel, new, condition)
-        if isinstance(new, Reduce) and wanted & set(new.axes) or isinstance(new, Recur):
+        if (isinstance(new, Reduce) and wanted & set(new.axes)) or isinstance(new, Recur):
             raise NotImplementedError("a reduction along a blocked axis that its block does not divide")
         body.append(new)
     return dataclasses.replace(kernel, body=tuple(body))
@@ -141,8 +141,8 @@ def _merge(kernel: Kernel, outer: Axis, inner: Axis) -> Kernel | None:
         if dim not in allowed and pair & {s.name for s in free_symbols(dim)}:
             return None
     if store.mask or any(load.mask for load in loads(kernel.body)):
-        for load in (*loads(kernel.body), store):
-            for condition in load.mask:
+        for mask in (store.mask, *(load.mask for load in loads(kernel.body))):
+            for condition in mask:
                 if pair & {s.name for d in (condition.index, condition.low, condition.high)
                            for s in free_symbols(d)}:
                     return None

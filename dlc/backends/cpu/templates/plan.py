@@ -11,7 +11,17 @@ from dlc.ir.dims import Dim, Symbol, ceildiv, free_symbols, linear, maximum, min
 from dlc.lowering import expr as e
 from dlc.lowering.inspect import roots, stages
 from dlc.lowering.kernel import (
-    Contract, Duplicates, Kernel, LocalTensor, Map, Recur, Reduce, Stage, Store, StoreMode)
+    Contract,
+    Duplicates,
+    Kernel,
+    LocalTensor,
+    Map,
+    Recur,
+    Reduce,
+    Stage,
+    Store,
+    StoreMode,
+)
 
 LANES = 16
 #: Length of the pieces into which a long vector axis is cut, so that it too can be spread over chunks.
