@@ -121,7 +121,7 @@ def read_scores(graph: Graph, value: Value) -> Scores | Decline | None:
 
 
 def _steps_to_product(value: Value, depth: int = 0) -> int | None:
-    """How many nodes that exporters put there lie between `value` and a product; None if there is no product."""
+    """How many nodes of kinds that occur there lie between `value` and a product; None without a product."""
     node = value.producer
     if node is None or depth > DEPTH:
         return None
