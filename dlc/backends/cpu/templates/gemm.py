@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from dlc.backends.cpu import arithmetic
 from dlc.backends.cpu import types as t
 from dlc.backends.cpu.access import register_type, storage_type
 from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame, Packing
@@ -18,6 +17,7 @@ from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.templates.gemm_form import LANES, GemmForm, gemm_form
 from dlc.backends.cpu.templates.gemm_pack import Block, PanelPacker, evaluate_rows, pack_constant
 from dlc.backends.cpu.templates.gemm_plan import GemmPlan, Tile, plan_gemm
+from dlc.backends.cpu.templates.gemm_tile import TileArguments, TileKernel, call_tile
 from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim, Symbol, ceildiv, product, substitute as substitute_dim
 from dlc.ir.dtypes import DType
@@ -32,7 +32,6 @@ SMALL = 2048
 PACK_ROWS = 32
 #: How far ahead weights are fetched where one group of rows is all there is.
 FETCH_BYTES = 4096
-LINE = 64
 
 
 def match(kernel: Kernel, target: CpuTarget) -> Match[GemmPlan] | Declined:
@@ -219,43 +218,46 @@ class _Gemm:
         b = self.b
         *rest, main = self.plan.tiles
         remainder = b.value(b.urem(rows.count, main.rows))
-        whole = b.sub(rows.count, remainder)
-        with b.loop(0, whole, main.rows, name="rows") as loop:
-            self._tile(main, b.value(loop.iv), None, rows, panel)
-        fewer = 0
-        static = isinstance(self.form.row.extent, int)
-        for tile in [*rest, main] if not static else rest:
-            fits = b.and_(b.icmp("sgt", remainder, fewer), b.icmp("sle", remainder, tile.rows))
-            with b.if_(b.value(fits, t.i1), name="rest"):
-                exact = static or tile.rows == fewer + 1
-                self._tile(tile, b.value(whole), None if exact else remainder, rows, panel)
-            fewer = tile.rows
+        row = b.sub(rows.count, remainder)
+        with b.loop(0, row, main.rows, name="rows") as loop:
+            self._tile(main, b.value(loop.iv), rows, panel)
+        if isinstance(self.form.row.extent, int):
+            for tile in rest:
+                with b.if_(b.icmp("ne", remainder, 0), name="rest"):
+                    self._tile(tile, b.value(row), rows, panel)
+            return
+        for tile in rest:
+            some = b.and_(remainder, tile.rows)
+            with b.if_(b.icmp("ne", some, 0), name="rest"):
+                self._tile(tile, b.value(row), rows, panel)
+            row = b.add(row, some)
 
-    def _tile(self, tile: Tile, row: t.Value, existing: t.Value | None, rows: _Rows, panel: _Panel) -> None:
-        """Multiply `tile.rows` rows from `row` with a block of a panel, adding to the sums.
-
-        Only the first `existing` rows (None: all) exist; the others repeat the last one and are never stored.
-        """
+    def _tile(self, tile: Tile, row: t.Value, rows: _Rows, panel: _Panel) -> None:
+        """Multiply `tile.rows` rows from `row` with a block of a panel, adding to the sums."""
         b, plan = self.b, self.plan
         parts = plan.panel // tile.vectors
-        start = b.offset(rows.pointer, b.add(b.mul(row, rows.row), b.mul(panel.start, rows.depth)), self.element)
-        pointers = []
-        for m in range(tile.rows):
-            at = m if existing is None else b.smin(b.sub(existing, 1), m)
-            pointers.append(b.offset(start, b.mul(at, rows.row), self.element))
+        left = b.offset(rows.pointer, b.add(b.mul(row, rows.row), b.mul(panel.start, rows.depth)), self.element)
+        sums = b.offset(self.sums, b.mul(row, plan.width), self.element)
+        kernel = TileKernel(
+            tile.rows,
+            tile.vectors,
+            self.form.dtype,
+            panel.element,
+            plan.width,
+            depth=rows.depth if rows.depth == 1 else None,
+            stride=plan.width if panel.stride == plan.width else None,
+            fetch=panel.follows,
+            blocks=plan.depth_blocks != 1,
+        )
         with b.loop(0, parts, name="part") as loop:
             columns = b.mul(loop.iv, tile.vectors * LANES)
-            fetch = self._fetch(tile, row, b.value(loop.iv), rows, panel) if panel.follows else None
-            sums = self._multiply(tile, pointers, rows, panel, columns, fetch)
-            place = b.offset(self.sums, b.add(b.mul(row, plan.width), columns), self.element)
-            for m in range(tile.rows):
-                for v in range(tile.vectors):
-                    target = b.offset(place, m * plan.width + v * LANES, self.element)
-                    value = sums[m * tile.vectors + v]
-                    if plan.depth_blocks != 1:
-                        old = b.load(target, self.vector)
-                        value = b.select(panel.first, value, b.fadd(old, value))
-                    b.store(value, target)
+            right = b.offset(panel.pointer, columns, storage_type(panel.element))
+            fetch, step = right, b.value(0)
+            if panel.follows:
+                fetch, step = self._fetch(tile, row, b.value(loop.iv), rows, panel)
+            target = b.offset(sums, columns, self.element)
+            call_tile(b, kernel, TileArguments(left, rows.row, rows.depth, right, panel.stride, panel.count, target,
+                                               panel.first, fetch, step))
 
     def _fetch(self, tile: Tile, row: t.Value, part: t.Value, rows: _Rows, panel: _Panel) -> tuple[t.Value, t.Value]:
         """Where this part of this group starts to fetch what comes next, and the step a number of the depth."""
@@ -269,37 +271,6 @@ class _Gemm:
         share = b.add(b.mul(b.udiv(row, main.rows), parts), part)
         begin = b.add(ahead, b.mul(share, b.mul(panel.count, step)))
         return b.byte_offset(panel.pointer, begin), step
-
-    def _multiply(self, tile: Tile, pointers: list[t.Value], rows: _Rows, panel: _Panel, columns: t.Index,
-                  fetch: tuple[t.Value, t.Value] | None) -> tuple[t.Value, ...]:
-        """The sums over one block of the depth, from zero."""
-        b, form = self.b, self.form
-        zero = b.const(self.vector, 0.0)
-        stored = storage_type(panel.element)
-        base = b.offset(panel.pointer, columns, stored)
-        moving = isinstance(panel.stride, t.Value)
-        carry = [zero] * (tile.rows * tile.vectors) + ([b.const(t.i64, 0)] if moving else [])
-        nonempty = isinstance(form.reduce.extent, int) and form.reduce.extent > 0
-        with b.loop(0, panel.count, carry=carry, name="k", nonempty=nonempty) as loop:
-            sums = list(loop.carried)
-            place: t.Index = sums.pop() if moving else b.mul(loop.iv, panel.stride)
-            if fetch is not None:
-                ahead = b.byte_offset(fetch[0], b.mul(loop.iv, fetch[1]))
-                for line in range(-(-tile.vectors * LANES * stored.bytes // LINE)):
-                    b.prefetch(b.byte_offset(ahead, line * LINE))
-            at = b.offset(base, place, stored)
-            weights = [self._weights(b.offset(at, v * LANES, stored), panel.element) for v in range(tile.vectors)]
-            k = b.mul(loop.iv, rows.depth)
-            for m, pointer in enumerate(pointers):
-                x = b.load_splat(b.offset(pointer, k, self.element), self.element)
-                for v, w in enumerate(weights):
-                    sums[m * tile.vectors + v] = b.fma(x, w, sums[m * tile.vectors + v])
-            loop.next = (*sums, b.add(place, panel.stride)) if moving else tuple(sums)
-        return loop.results[:tile.rows * tile.vectors]
-
-    def _weights(self, pointer: t.Value, dtype: DType) -> t.Value:
-        loaded = self.b.load(pointer, t.vector(LANES, storage_type(dtype)))
-        return arithmetic.convert(self.b, loaded, dtype, self.form.dtype, e.CastMode.RNE)
 
     # --- the stages after the product
 

@@ -39,7 +39,8 @@ class GemmPlan:
     """How a product is cut up.
 
     Columns go in panels of `panel` vectors, rows in blocks of `row_block`, the depth in blocks of `depth_block`.
-    `tiles` serve the rows of a block: the last one whole groups, the others, in growing order, what remains.
+    `tiles` serve the rows of a block: the last one whole groups, the others what remains (powers of two where the
+    number of rows is known at run time only).
     `groups` are runs of panels; a unit of work is one batch, one block of rows and one group.
     """
 
@@ -127,7 +128,7 @@ def _tiles(main: Tile, rows: Dim, panel: int, per_vector: int) -> tuple[Tile, ..
     if isinstance(rows, int):
         rest = rows % main.rows
         return (*([wide(rest)] if rest else []), main)
-    counts = [count for count in (1, 2, 4) if count < main.rows]
+    counts = [count for count in (8, 4, 2, 1) if count < main.rows]
     return (*(wide(count) for count in counts), main)
 
 
