@@ -11,6 +11,7 @@ from dlc.ir.ops.movement import Reshape
 from dlc.lowering.canonical import canonicalize
 from dlc.lowering.draft import LoweredKernel, Names
 from dlc.lowering.group import Grouping, HostNode, ViewNode, group
+from dlc.lowering.inplace import overwritable
 from dlc.lowering.kernel import Kernel
 from dlc.lowering.memory import ALIGN, Lifetime, lay_out
 from dlc.lowering.program import (
@@ -137,9 +138,13 @@ class _Lowering:
                 if root.producer is not None and root not in outputs:
                     first.setdefault(root, position)
                     last[root] = position
-        lifetimes = [Lifetime(value.name, nbytes(value), first[value], last[value]) for value in first]
+        slots = self._share_slots(work, first, last)
+        owners = [value for value in first if value not in slots]
+        lifetimes = [Lifetime(value.name, nbytes(value), first[value], last[value]) for value in owners]
         offsets, arena = lay_out(lifetimes)
-        for value, offset in zip(first, offsets, strict=True):
+        places = dict(zip(owners, offsets, strict=True))
+        for value in first:
+            offset = places[slots.get(value, value)]
             self.buffers[value] = Buffer(
                 value.name, Storage(StorageKind.ARENA, 0, nbytes(value)), offset, value.tensor
             )
@@ -149,6 +154,29 @@ class _Lowering:
                     value.name, Storage(StorageKind.OUTPUT, index, nbytes(value)), 0, value.tensor
                 )
         return arena
+
+    def _share_slots(
+        self, work: list[_Work], first: dict[Value, int], last: dict[Value, int]
+    ) -> dict[Value, Value]:
+        """Results that take over the memory of an operand: result -> the value that the memory belongs to.
+
+        The owner's entry in `last` is moved to the last use of the result.
+        """
+        slots: dict[Value, Value] = {}
+        ends = dict(last)
+        for position, each in enumerate(work):
+            if not isinstance(each.item, LoweredKernel) or len(each.writes) != 1:
+                continue
+            result = each.writes[0]
+            if first.get(result) != position:
+                continue
+            for param in overwritable(each.item):
+                operand = self._root(each.item.values[param])
+                if ends.get(operand) == position and operand is not result:
+                    owner = slots[result] = slots.get(operand, operand)
+                    last[owner] = last[result]
+                    break
+        return slots
 
     def _buffer(self, value: Value) -> Buffer:
         """The buffer of a value: its own, or that of the value whose memory it shares, under its own type."""
