@@ -181,7 +181,7 @@ def concat_of_concat(node: Node, builder: GraphBuilder) -> Outcome:
             operands += inner[1].operands
         elif value.tensor.shape[axis] != 0 or len(node.inputs) == 1:
             operands.append(value)
-    if len(operands) == len(node.inputs) or not operands:
+    if operands == list(node.operands) or not operands:
         return None
     return builder.add(node.op, *operands) if len(operands) > 1 else operands
 
