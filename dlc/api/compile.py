@@ -73,7 +73,8 @@ def build(source: Source, options: Options, progress: Progress) -> Artifact:
         if found is not None:
             return from_package_bytes(found)
     artifact = _compile(source, options, target, clock)
-    if key is not None:
+    # A package holds no host steps: what has them is compiled every time.
+    if key is not None and not artifact.hosts:
         cached.store(key, artifact)
     return artifact
 
