@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 from dlc.backends.cpu import types as t
 from dlc.backends.cpu.access import register_type, storage_type
@@ -74,6 +75,14 @@ class _Panel:
     count: t.Value
     first: t.Value
     follows: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sums:
+    """Where the sums of a block of rows and a panel grow: rows `row` elements apart from `pointer`."""
+
+    pointer: t.Value
+    row: t.Index
 
 
 class _Gemm:
@@ -166,8 +175,13 @@ class _Gemm:
             pointer, stride, element = self._right(panel, block, rows)
             first = b.icmp("eq", b.value(loop.iv), 0)
             follows = self.form.packed is not None
-            self._groups(rows, _Panel(pointer, stride, element, start, count, first, follows))
-        self._finish_panel(column, first_row, rows.count)
+            self._vectors(column, first_row, rows, _Panel(pointer, stride, element, start, count, first, follows))
+        if self.form.direct is None:
+            self._finish_panel(column, first_row, rows.count)
+        elif not self._aligned:
+            incomplete = b.icmp("slt", b.sub(em.dim(self.form.column.extent), column), plan.width)
+            with b.if_(incomplete, name="finish"):
+                self._finish_panel(column, first_row, rows.count)
 
     def _right(self, panel: t.Value, block: Block, rows: _Rows) -> tuple[t.Value, t.Index, DType]:
         """A block of the right operand: its pointer, the stride along the depth, the type of its elements."""
@@ -213,37 +227,81 @@ class _Gemm:
 
     # --- the tiles of a panel's block
 
-    def _groups(self, rows: _Rows, panel: _Panel) -> None:
-        """Run every group of rows over a block of a panel."""
+    def _vectors(self, column: t.Value, first_row: t.Value, rows: _Rows, panel: _Panel) -> None:
+        """Run the tiles over the vectors of the panel from `column` that hold columns.
+
+        Sums that are merely stored grow where they are stored, as far as vectors are whole.
+        """
+        b, plan, extent = self.b, self.plan, self.form.column.extent
+        scratch = _Sums(self.sums, plan.width)
+        direct = self._direct_sums(column, first_row)
+        full, partial = direct or scratch, direct if direct and self._aligned else scratch
+        left = b.sub(self.em.dim(extent), column)
+        if isinstance(extent, int) and extent % plan.width == 0:
+            self._groups(plan.tiles, None, full, rows, panel)
+            return
+        if not plan.narrow and not direct:
+            self._groups(plan.tiles, None, scratch, rows, panel)
+            return
+        least = plan.width if direct else plan.width - LANES + 1
+        with b.if_else(b.icmp("sge", left, least), name="width") as both:
+            with both.then:
+                self._groups(plan.tiles, None, full, rows, panel)
+            with both.otherwise:
+                if plan.narrow:
+                    tiles = tuple(Tile(tile.rows, plan.narrow) for tile in plan.tiles)
+                    self._groups(tiles, b.udiv(b.ceil_div(left, LANES), plan.narrow), partial, rows, panel)
+                else:
+                    self._groups(plan.tiles, None, partial, rows, panel)
+
+    @property
+    def _aligned(self) -> bool:
+        """Whether all vectors of columns are whole."""
+        extent = self.form.column.extent
+        return isinstance(extent, int) and extent % LANES == 0
+
+    def _direct_sums(self, column: t.Value, first_row: t.Value) -> _Sums | None:
+        """The place of the result from `first_row` and `column`, where sums are merely stored."""
+        b, em, place = self.b, self.em, self.form.direct
+        if place is None:
+            return None
+        stride = self._operand(place.outer)
+        base = b.offset(self.frame.pointers[place.param.name], em.dim(place.base), self.element)
+        return _Sums(b.offset(base, b.add(b.mul(first_row, stride), column), self.element), stride)
+
+    def _groups(self, tiles: Sequence[Tile], parts: t.Value | None, sums: _Sums, rows: _Rows,
+                panel: _Panel) -> None:
+        """Run every group of rows over `parts` tiles side by side (None: as many as a panel has)."""
         b = self.b
-        *rest, main = self.plan.tiles
+        *rest, main = tiles
         remainder = b.value(b.urem(rows.count, main.rows))
         row = b.sub(rows.count, remainder)
         with b.loop(0, row, main.rows, name="rows") as loop:
-            self._tile(main, b.value(loop.iv), rows, panel)
+            self._tile(main, b.value(loop.iv), parts, sums, rows, panel)
         if isinstance(self.form.row.extent, int):
             for tile in rest:
                 with b.if_(b.icmp("ne", remainder, 0), name="rest"):
-                    self._tile(tile, b.value(row), rows, panel)
+                    self._tile(tile, b.value(row), parts, sums, rows, panel)
             return
         for tile in rest:
             some = b.and_(remainder, tile.rows)
             with b.if_(b.icmp("ne", some, 0), name="rest"):
-                self._tile(tile, b.value(row), rows, panel)
+                self._tile(tile, b.value(row), parts, sums, rows, panel)
             row = b.add(row, some)
 
-    def _tile(self, tile: Tile, row: t.Value, rows: _Rows, panel: _Panel) -> None:
+    def _tile(self, tile: Tile, row: t.Value, parts: t.Index | None, sums: _Sums, rows: _Rows,
+              panel: _Panel) -> None:
         """Multiply `tile.rows` rows from `row` with a block of a panel, adding to the sums."""
         b, plan = self.b, self.plan
-        parts = plan.panel // tile.vectors
+        parts = plan.panel // tile.vectors if parts is None else parts
         left = b.offset(rows.pointer, b.add(b.mul(row, rows.row), b.mul(panel.start, rows.depth)), self.element)
-        sums = b.offset(self.sums, b.mul(row, plan.width), self.element)
+        start = b.offset(sums.pointer, b.mul(row, sums.row), self.element)
         kernel = TileKernel(
             tile.rows,
             tile.vectors,
             self.form.dtype,
             panel.element,
-            plan.width,
+            sums.row if sums.row == plan.width else None,
             depth=rows.depth if rows.depth == 1 else None,
             stride=plan.width if panel.stride == plan.width else None,
             fetch=panel.follows,
@@ -254,16 +312,16 @@ class _Gemm:
             right = b.offset(panel.pointer, columns, storage_type(panel.element))
             fetch, step = right, b.value(0)
             if panel.follows:
-                fetch, step = self._fetch(tile, row, b.value(loop.iv), rows, panel)
-            target = b.offset(sums, columns, self.element)
+                fetch, step = self._fetch(parts, row, b.value(loop.iv), rows, panel)
+            target = b.offset(start, columns, self.element)
             call_tile(b, kernel, TileArguments(left, rows.row, rows.depth, right, panel.stride, panel.count, target,
-                                               panel.first, fetch, step))
+                                               sums.row, panel.first, fetch, step))
 
-    def _fetch(self, tile: Tile, row: t.Value, part: t.Value, rows: _Rows, panel: _Panel) -> tuple[t.Value, t.Value]:
+    def _fetch(self, parts: t.Index, row: t.Value, part: t.Value, rows: _Rows,
+               panel: _Panel) -> tuple[t.Value, t.Value]:
         """Where this part of this group starts to fetch what comes next, and the step a number of the depth."""
         b, main = self.b, self.plan.tiles[-1]
         row_bytes = self.plan.width * storage_type(panel.element).bytes
-        parts = self.plan.panel // tile.vectors
         groups = b.ceil_div(rows.count, main.rows)
         step = b.value(b.udiv(row_bytes, b.value(b.mul(groups, parts))))
         span = b.mul(panel.count, row_bytes)
@@ -281,14 +339,13 @@ class _Gemm:
         columns: t.Index = b.smin(b.sub(em.dim(extent), column), plan.width)
         if isinstance(extent, int) and extent % plan.width == 0:
             columns = plan.width
-        aligned = isinstance(extent, int) and extent % LANES == 0
-        whole = columns if aligned else b.round_down(columns, LANES)
+        whole = columns if self._aligned else b.round_down(columns, LANES)
         with b.loop(0, count, name="row") as row:
             place = b.offset(self.sums, b.mul(row.iv, plan.width), self.element)
             em.axes[self.form.row.name] = b.value(b.add(first_row, row.iv))
             with b.loop(0, whole, LANES, name="lanes") as lanes:
                 self._lanes(column, lanes.iv, place, None)
-            if not aligned:
+            if not self._aligned:
                 with b.loop(whole, columns, LANES, name="tail") as tail:
                     self._lanes(column, tail.iv, place, b.tail_mask(b.sub(columns, tail.iv), LANES))
         em.forget()

@@ -83,6 +83,7 @@ class GemmForm:
     packed: Packed | None
     stages: tuple[Map | Store, ...]
     split: int
+    direct: Plain | None
 
 
 def gemm_form(kernel: Kernel) -> GemmForm | Declined:
@@ -176,6 +177,7 @@ def _merged(original: Kernel, kernel: Kernel, contract: Contract) -> GemmForm | 
     batch += loose
     reduce = _reduce_order(reduce, left_place, None if constant else right_place)
     packed = _packed(constant, right_place, batch, reduce, columns) if constant is not None else None
+    direct = _direct(kernel, contract, rows, columns)
     left = _plain(kernel, contract.left, left_place, rows, reduce)
     right = _plain(kernel, contract.right, right_place, columns, reduce)
     kernel, row = _merge(kernel, rows, "row", AxisKind.PARALLEL)
@@ -186,7 +188,7 @@ def _merged(original: Kernel, kernel: Kernel, contract: Contract) -> GemmForm | 
     stages = tuple(stage for stage in kernel.body if isinstance(stage, Map | Store))
     return GemmForm(original, kernel, tuple(batch), row, column, depth, merged.out.dtype, merged.out.name,
                     Operand(merged.left, left), Operand(merged.right, right), packed, stages,
-                    _column_split(stages, column))
+                    _column_split(stages, column), direct)
 
 
 # --- where an operand lies
@@ -252,6 +254,20 @@ def _reduce_order(axes: list[Axis], left: Dim | None, right: Dim | None) -> list
             if all(_is_chain(place, order) for place in wanted):
                 return order
     return axes
+
+
+def _direct(kernel: Kernel, contract: Contract, rows: Sequence[Axis], columns: Sequence[Axis]) -> Plain | None:
+    """The place of the sum where it is merely stored, with contiguous columns."""
+    match kernel.body[1:]:
+        case (Store(value=e.Read(), mask=()) as store,) if store.value.dtype is contract.out.dtype:
+            pass
+        case _:
+            return None
+    if any(isinstance(entry, e.Expr) for entry in store.index):
+        return None
+    load = e.Load(store.value.dtype, store.param, store.index)
+    place = _plain(kernel, load, _place(kernel, load), rows, columns)
+    return place if place is not None and place.reduce == 1 else None
 
 
 def _plain(kernel: Kernel, value: e.Expr, place: Dim | None, outer: Sequence[Axis],

@@ -95,7 +95,8 @@ class PanelPacker:
         last = b.sub(em.dim(self.column.extent), 1)
         stride = em.dim(plain.outer)
         base = b.offset(b.offset(source, em.dim(plain.base), self.element), block.start, self.element)
-        with b.loop(0, self.width, LANES, name="columns") as columns:
+        end = b.smin(b.sub(em.dim(self.column.extent), block.column), self.width)
+        with b.loop(0, end, LANES, name="columns") as columns:
             first = b.add(block.column, columns.iv)
             pointers = [b.offset(base, b.mul(b.smin(b.add(first, lane), last), stride), self.element)
                         for lane in range(LANES)]

@@ -15,6 +15,7 @@ from dlc.target import CpuTarget
 #: Rows of the usual register tiles, by vectors of columns, with 32 registers of 16 lanes (the tiles of oneDNN,
 #: MLAS and others); the last number is their relative speed. More accumulators would spill.
 _TILES_32 = ((4, 6, 1.0), (3, 8, 1.0), (2, 12, 0.98), (1, 12, 0.8))
+_SPEED = {vectors: speed for vectors, _, speed in _TILES_32}
 #: Rows that share a block of columns while it is in the cache.
 ROW_BLOCK = 192
 #: Rows of a block whose left operand is computed into scratch memory, where its depth is known at run time only.
@@ -41,12 +42,15 @@ class GemmPlan:
     Columns go in panels of `panel` vectors, rows in blocks of `row_block`, the depth in blocks of `depth_block`.
     `tiles` serve the rows of a block: the last one whole groups, the others what remains (powers of two where the
     number of rows is known at run time only).
+    Tiles of an incomplete panel have `narrow` vectors (0: there is none).
+
     `groups` are runs of panels; a unit of work is one batch, one block of rows and one group.
     """
 
     form: GemmForm
     panel: int
     tiles: tuple[Tile, ...]
+    narrow: int
     row_block: int
     row_blocks: Dim
     depth_block: int
@@ -89,7 +93,8 @@ def plan_gemm(form: GemmForm, target: CpuTarget) -> GemmPlan:
     wanted = maximum(1, minimum(MAX_CHUNKS, (work + GRAIN // 2) // GRAIN))
     groups = minimum(panels, ceildiv(wanted, maximum(1, points)))
     units = points * groups
-    return GemmPlan(form, panel, _tiles(main, rows, panel, registers_per_vector), row_block, row_blocks, depth_block,
+    return GemmPlan(form, panel, _tiles(main, rows, panel, registers_per_vector),
+                    _narrow(form.column.extent, panel, main), row_block, row_blocks, depth_block,
                     depth_blocks, panels, groups, units, minimum(units, wanted))
 
 
@@ -104,12 +109,11 @@ def _choose_tile(form: GemmForm, registers: int, per_vector: int) -> tuple[int, 
         return panel, Tile(max(1, (registers - 1) // (vectors * per_vector) - 1), vectors)
     best, best_cost = (3, 8), float("inf")
     for vectors, tile_rows, speed in _TILES_32:
-        width = vectors * LANES
         cost = 1.0 / speed
         if isinstance(columns, int):
-            cost *= -(-columns // width) * width / columns
-        elif vectors != 3:
-            continue
+            count = max(1, -(-columns // LANES))
+            last = count % vectors
+            cost = (count - last) / speed + (last / _SPEED[last] if last else 0.0)
         if isinstance(rows, int) and rows > tile_rows:
             cost *= -(-rows // tile_rows) * tile_rows / rows
         if cost < best_cost:
@@ -130,6 +134,14 @@ def _tiles(main: Tile, rows: Dim, panel: int, per_vector: int) -> tuple[Tile, ..
         return (*([wide(rest)] if rest else []), main)
     counts = [count for count in (8, 4, 2, 1) if count < main.rows]
     return (*(wide(count) for count in counts), main)
+
+
+def _narrow(columns: Dim, panel: int, main: Tile) -> int:
+    """The vectors of the tiles of an incomplete panel."""
+    if not isinstance(columns, int):
+        return 1 if panel > 1 else 0
+    last = -(-columns // LANES) % panel
+    return 1 if last and main.vectors == 1 else last
 
 
 def _row_block(form: GemmForm, target: CpuTarget, group: int, size: int) -> int:

@@ -30,7 +30,7 @@ class TileKernel:
     vectors: int
     dtype: DType
     stored: DType
-    width: int
+    width: int | None
     depth: int | None
     stride: int | None
     fetch: bool
@@ -56,6 +56,7 @@ class TileArguments:
     stride: t.Index
     count: t.Index
     sums: t.Value
+    width: t.Index
     first: t.Value
     fetch: t.Value
     step: t.Index
@@ -67,7 +68,7 @@ def call_tile(b: FunctionBuilder, tile: TileKernel, arguments: TileArguments) ->
         _Tile(b.module, tile).emit()
     a = arguments
     first = b.zext(a.first, t.i64)
-    b.call(tile.name, [a.left, a.row, a.depth, a.right, a.stride, a.count, a.sums, first, a.fetch, a.step])
+    b.call(tile.name, [a.left, a.row, a.depth, a.right, a.stride, a.count, a.sums, a.width, first, a.fetch, a.step])
 
 
 class _Tile:
@@ -75,16 +76,17 @@ class _Tile:
 
     def __init__(self, module: Module, tile: TileKernel) -> None:
         self.tile = tile
-        names = ("left", "row", "depth", "right", "stride", "count", "sums", "first", "fetch", "step")
+        names = ("left", "row", "depth", "right", "stride", "count", "sums", "width", "first", "fetch", "step")
         pointers = {"left", "right", "sums", "fetch"}
         params = [(name, t.ptr if name in pointers else t.i64) for name in names]
         self.b = module.function(tile.name, params, internal=True)
-        left, row, depth, right, stride, count, sums, first, fetch, step = self.b.params
+        left, row, depth, right, stride, count, sums, width, first, fetch, step = self.b.params
         self.left, self.right, self.count, self.sums, self.first = left, right, count, sums, first
         self.fetch, self.step = fetch, step
         self.row = row
         self.depth: t.Index = depth if tile.depth is None else tile.depth
         self.stride: t.Index = stride if tile.stride is None else tile.stride
+        self.width: t.Index = width if tile.width is None else tile.width
         self.element = register_type(tile.dtype)
         self.vector = t.vector(LANES, self.element)
 
@@ -121,8 +123,9 @@ class _Tile:
         b, tile = self.b, self.tile
         first = b.icmp("ne", self.first, 0)
         for m in range(tile.rows):
+            row = b.offset(self.sums, b.mul(self.width, m), self.element)
             for v in range(tile.vectors):
-                target = b.offset(self.sums, m * tile.width + v * LANES, self.element)
+                target = b.offset(row, v * LANES, self.element)
                 value = products[m * tile.vectors + v]
                 if tile.blocks:
                     value = b.select(first, value, b.fadd(b.load(target, self.vector), value))
