@@ -15,6 +15,7 @@ from dlc.backends.cpu import types as t
 from dlc.backends.cpu.access import register_type, storage_type
 from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame, Packing
 from dlc.backends.cpu.module import Module
+from dlc.backends.cpu.templates.gemm_dot import DotArguments, call_dots
 from dlc.backends.cpu.templates.gemm_form import LANES, GemmForm, gemm_form
 from dlc.backends.cpu.templates.gemm_pack import Block, PanelPacker, evaluate_rows, pack_constant
 from dlc.backends.cpu.templates.gemm_plan import GemmPlan, Tile, plan_gemm
@@ -107,7 +108,7 @@ class _Gemm:
         panel_at = plan.row_block * plan.width * plan.element_bytes
         rows_at = panel_at + (0 if self.form.packed else panel_rows * plan.width * plan.element_bytes)
         self.scratch: Dim = rows_at
-        if self.form.left.plain is None:
+        if not plan.left_in_place:
             self.scratch = rows_at + plan.row_block * self.left_stride * plan.element_bytes
         self.sums = frame.scratch
         self.panel_scratch = self.b.byte_offset(frame.scratch, panel_at)
@@ -151,7 +152,7 @@ class _Gemm:
     def _rows(self, first: t.Value, count: t.Value) -> _Rows:
         """The left operand of the rows from `first`, where it lies or computed into scratch memory."""
         b, em, left = self.b, self.em, self.form.left
-        if left.plain is None:
+        if left.plain is None or not self.plan.left_in_place:
             evaluate_rows(em, left.value, self.form.row, self.form.reduce, first, count, self.left_stride,
                           self.rows_scratch, self.element)
             return _Rows(self.rows_scratch, self._operand(self.left_stride), 1, count)
@@ -165,6 +166,10 @@ class _Gemm:
     def _panel(self, panel: t.Value, first_row: t.Value, rows: _Rows) -> None:
         b, em, plan = self.b, self.em, self.plan
         column = b.value(b.mul(panel, plan.width))
+        if plan.dots:
+            self._dots(column, rows)
+            self._finish_panel(column, first_row, rows.count)
+            return
         depth = self._operand(self.form.reduce.extent)
         with b.loop(0, self._operand(plan.depth_blocks), name="depth", nonempty=True) as loop:
             start = b.value(b.mul(loop.iv, plan.depth_block))
@@ -182,6 +187,20 @@ class _Gemm:
             incomplete = b.icmp("slt", b.sub(em.dim(self.form.column.extent), column), plan.width)
             with b.if_(incomplete, name="finish"):
                 self._finish_panel(column, first_row, rows.count)
+
+    def _dots(self, column: t.Value, rows: _Rows) -> None:
+        """The sums of a panel as dot products along the depth."""
+        b, em, plan, right = self.b, self.em, self.plan, self.form.right.plain
+        assert right is not None
+        stride = self._operand(right.outer)
+        base = b.offset(self.frame.pointers[right.param.name], em.dim(right.base), self.element)
+        first = b.offset(base, b.mul(column, stride), self.element)
+        columns = b.smin(b.sub(em.dim(self.form.column.extent), column), plan.width)
+        with b.loop(0, rows.count, name="row") as row:
+            left = b.offset(rows.pointer, b.mul(row.iv, rows.row), self.element)
+            sums = b.offset(self.sums, b.mul(row.iv, plan.width), self.element)
+            depth = self._operand(self.form.reduce.extent)
+            call_dots(b, self.form.dtype, DotArguments(left, first, stride, depth, columns, sums))
 
     def _right(self, panel: t.Value, block: Block, rows: _Rows) -> tuple[t.Value, t.Index, DType]:
         """A block of the right operand: its pointer, the stride along the depth, the type of its elements."""

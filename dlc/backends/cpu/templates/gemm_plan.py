@@ -23,6 +23,8 @@ COMPUTED_ROWS = 64
 #: Multiply-adds that make a chunk, some 8 us of one core.
 GRAIN = 1 << 19
 MAX_CHUNKS = 64
+#: Rows up to which dot products beat packing the right operand.
+DOT_ROWS = 4
 #: Rows whose multiplications take as long as fetching the matrix from memory.
 FETCH_ROWS = 6
 
@@ -44,6 +46,8 @@ class GemmPlan:
     number of rows is known at run time only).
     Tiles of an incomplete panel have `narrow` vectors (0: there is none).
 
+    With `dots`, sums are dot products along the depth instead.
+
     `groups` are runs of panels; a unit of work is one batch, one block of rows and one group.
     """
 
@@ -59,6 +63,13 @@ class GemmPlan:
     groups: Dim
     units: Dim
     chunks: Dim
+    dots: bool
+
+    @property
+    def left_in_place(self) -> bool:
+        """Whether the left operand is read where it lies."""
+        plain = self.form.left.plain
+        return plain is not None and (not self.dots or plain.reduce == 1)
 
     @property
     def width(self) -> int:
@@ -76,6 +87,7 @@ def plan_gemm(form: GemmForm, target: CpuTarget) -> GemmPlan:
     size = register_type(form.dtype).bytes
     registers_per_vector = max(1, LANES * size * 8 // target.vector_bits)
     panel, main = _choose_tile(form, target.vector_registers, registers_per_vector)
+    dots = _are_dots(form)
     rows, depth = form.row.extent, form.reduce.extent
     longest = 256 if registers_per_vector == 1 else 128
     if isinstance(depth, int):
@@ -95,7 +107,14 @@ def plan_gemm(form: GemmForm, target: CpuTarget) -> GemmPlan:
     units = points * groups
     return GemmPlan(form, panel, _tiles(main, rows, panel, registers_per_vector),
                     _narrow(form.column.extent, panel, main), row_block, row_blocks, depth_block,
-                    depth_blocks, panels, groups, units, minimum(units, wanted))
+                    depth_blocks, panels, groups, units, minimum(units, wanted), dots)
+
+
+def _are_dots(form: GemmForm) -> bool:
+    """Whether a few rows meet columns that are contiguous along the depth."""
+    rows, right = form.row.extent, form.right.plain
+    few = isinstance(rows, int) and rows <= DOT_ROWS
+    return few and form.packed is None and right is not None and right.reduce == 1
 
 
 def _choose_tile(form: GemmForm, registers: int, per_vector: int) -> tuple[int, Tile]:
