@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from dlc.errors import UnsupportedError
 from dlc.ir.builder import GraphBuilder
-from dlc.ir.dims import Dim, Symbol, ceildiv, product
+from dlc.ir.dims import Dim, Symbol, ceildiv, free_symbols, product
 from dlc.ir.graph import ElementSource, Graph, ShapeSource, Value
 from dlc.ir.ops.movement import Reshape
 from dlc.lowering.canonical import canonicalize
@@ -105,6 +106,7 @@ class _Lowering:
         constants = tuple(
             Constant(value.name, value.data) for value in self.constants if value.data is not None
         )
+        self._refuse_run_time_sizes(arena, set(shape_symbols))
         return Program(
             shape_symbols,
             tuple(run_symbols),
@@ -117,6 +119,17 @@ class _Lowering:
             arena,
             tuple(self.grouping.decisions),
         )
+
+    def _refuse_run_time_sizes(self, arena: Dim, known: set[Symbol]) -> None:
+        """UnsupportedError when memory would be needed whose size only the run tells."""
+        sizes = [arena, *(dim for value in self.graph.outputs for dim in value.tensor.shape)]
+        unknown = {symbol for dim in sizes for symbol in free_symbols(dim)} - known
+        if unknown:
+            names = ", ".join(sorted(symbol.name for symbol in unknown))
+            raise UnsupportedError(
+                f"sizes depend on data computed during the run ({names})",
+                hint="export the model with fixed sizes for what these depend on",
+            )
 
     def _launches(self, item: LoweredKernel) -> list[_Work]:
         """The launches of a kernel, one a nest."""
@@ -218,8 +231,6 @@ class _Lowering:
                 run_symbols.append(symbol)
                 steps.append(Bind(symbol, self._buffer(value), source.index))
                 for index, guard in enumerate(self.graph.guards):
-                    from dlc.ir.dims import free_symbols
-
                     if symbol in free_symbols(guard.left) | free_symbols(guard.right):
                         steps.append(Check(guard, index))
 

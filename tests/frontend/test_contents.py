@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dlc.errors import InputError
 from dlc.frontend.onnx.content_elements import Arithmetic, Ratio
 from dlc.frontend.onnx.importer import ImportedModel, import_model
-from dlc.ir.dims import Guard, Symbol, evaluate as evaluate_dim, to_text
+from dlc.ir.dims import Guard, Relation, Symbol, evaluate as evaluate_dim, to_text
 from dlc.ir.dtypes import DType
 from dlc.ir.evaluate import evaluate
 from dlc.ir.graph import ElementSource, Graph
@@ -289,11 +289,14 @@ def test_a_rounded_quotient_has_the_floor_of_the_exact_one(a: int, b: int) -> No
 
 
 def test_integer_division_and_remainder_follow_signs() -> None:
-    i64 = Arithmetic(DType.I64, lambda guard: None)
+    guards: list[Guard] = []
+    i64 = Arithmetic(DType.I64, guards.append)
     assert i64.binary("div", -7, 2) == -3
     assert i64.binary("div", 7, 0) is None
     assert i64.binary("div", N, 2) == N // 2
-    assert i64.binary("div", N - 1, 2) is None
+    assert not guards
+    assert i64.binary("div", N - 1, 2) == (N - 1) // 2
+    assert [(guard.relation, guard.left, guard.right) for guard in guards] == [(Relation.LE, 0, N - 1)]
     assert i64.binary("div", 6 * N - 6, 3) == 2 * N - 2
     assert i64.binary("mod", N - 1, 4) == (N - 1) % 4
     assert i64.binary("fmod", N - 1, 4) is None

@@ -422,9 +422,25 @@ def test_value_info_is_not_believed_and_declared_outputs_are_checked() -> None:
     nodes = [helper.make_node("Neg", ["x"], ["a"]), helper.make_node("Abs", ["a"], ["y"])]
     result = imported(nodes, [tensor("x", [2, 3])], [tensor("y", ["rows", 3])], value_info=[lie])
     assert result.graph.outputs[0].tensor.shape == (2, 3)
-    for wrong in (tensor("y", [2, 4]), tensor("y", [2]), tensor("y", [2, 3], INT64)):
-        with pytest.raises(ModelError, match="is declared as"):
-            import_model(model(nodes, [tensor("x", [2, 3])], [wrong]))
+    with pytest.raises(ModelError, match="is declared as"):
+        import_model(model(nodes, [tensor("x", [2, 3])], [tensor("y", [2, 3], INT64)]))
+
+
+@pytest.mark.parametrize("wrong", [[2, 4], [2]])
+def test_a_wrong_declared_shape_is_logged_and_not_believed(
+    wrong: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = [helper.make_node("Abs", ["x"], ["y"])]
+    result = import_model(model(nodes, [tensor("x", [2, 3])], [tensor("y", wrong)]))
+    assert result.graph.outputs[0].tensor.shape == (2, 3)
+    assert "is declared as" in caplog.text
+
+
+def test_a_declared_rank_decides_what_squeeze_drops() -> None:
+    nodes = [helper.make_node("Squeeze", ["x"], ["y"])]
+    result = import_model(model(nodes, [tensor("x", ["batch", 1, 4])], [tensor("y", [4])]))
+    assert result.graph.inputs[0].tensor.shape == (1, 1, 4)
+    assert result.graph.outputs[0].tensor.shape == (4,)
 
 
 def test_type_errors_name_the_node() -> None:

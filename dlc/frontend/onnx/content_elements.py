@@ -27,6 +27,7 @@ from dlc.ir.dims import (
     maximum,
     minimum,
     mod,
+    to_text,
 )
 from dlc.ir.dtypes import DType
 
@@ -66,10 +67,22 @@ class Arithmetic:
         if isinstance(left, bool) and isinstance(right, bool):
             return {"and": left and right, "or": left or right, "xor": left is not right}.get(fn)
         if is_integer(left) and is_integer(right):
-            return _integer_binary(fn, left, right)  # type: ignore[arg-type]
+            result = _integer_binary(fn, left, right)  # type: ignore[arg-type]
+            return self._floor_quotient(left, right) if result is None and fn == "div" else result  # type: ignore[arg-type]
         if isinstance(left, (Fraction, Ratio)) and isinstance(right, (Fraction, Ratio)):
             return self._float_binary(fn, left, right)
         return None
+
+    def _floor_quotient(self, left: Dim, right: Dim) -> Dim | None:
+        """left / right where the sign of `left` is open.
+
+        Extents are meant, so it is assumed not to be negative.
+        """
+        if not isinstance(right, int) or right <= 0:
+            return None
+        message = f"{to_text(left)} is divided by {right} to give an extent and must not be negative"
+        self.assume(Guard(Relation.LE, 0, left, message))
+        return floordiv(left, right)
 
     def unary(self, fn: str, x: Element) -> Element:
         """`fn` of a Unary operator."""

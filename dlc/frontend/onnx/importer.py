@@ -30,7 +30,14 @@ from dlc.frontend.onnx.graph_importer import GraphImporter as GraphImporter, che
 from dlc.frontend.onnx.reader import Source, SourceModel, read_model
 from dlc.frontend.onnx.scope import Scope
 from dlc.frontend.onnx.settling import settle
-from dlc.frontend.onnx.signature import InputSpec, ShapeSpec, Signature, check_output, forced_extents
+from dlc.frontend.onnx.signature import (
+    InputSpec,
+    ShapeSpec,
+    Signature,
+    check_output,
+    forced_extents,
+    squeezed_extents,
+)
 from dlc.frontend.onnx.tensors import TensorReader
 from dlc.ir.graph import Graph
 from dlc.limits import Limits
@@ -105,7 +112,7 @@ def import_model(
         )
         attempt = _Attempt(model, external, shapes or {}, limits)
         fixed: dict[str, int] = {}
-        while new := forced_extents(attempt.graph, attempt.signature):
+        while new := attempt.forced_extents():
             fixed |= new
             attempt = _Attempt(model, external, {**(shapes or {}), **fixed}, limits)
         return attempt.result(outputs)
@@ -161,6 +168,13 @@ class _Attempt:
             self.importer.define_input(value, self.scope)
         self.importer.define_initializers(proto.graph, self.scope)
         self.importer.import_nodes(proto.graph.node, self.scope)
+
+    def forced_extents(self) -> dict[str, int]:
+        """Named dims of inputs that the model leaves no choice about."""
+        outputs = [(info, self.scope.find(info.name)) for info in self.proto.graph.output
+                   if self.scope.defines(info.name)]
+        squeezed = squeezed_extents(self.graph.guards, self.signature, outputs)
+        return squeezed | forced_extents(self.graph, self.signature)
 
     def result(self, extra: Sequence[str]) -> ImportedModel:
         """The finished model; UnsupportedError with all findings, or ModelError for outputs that are not as

@@ -5,13 +5,14 @@ applied.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from dlc.errors import Finding, InputError, ModelError, UnsupportedError, printable
 from dlc.frontend.onnx.tensors import checked_shape, element_type
-from dlc.ir.dims import Dim, Relation, Symbol, free_symbols, terms_of, to_text
+from dlc.ir.dims import Dim, Guard, Relation, Symbol, terms_of, to_text
 from dlc.ir.graph import Graph, ShapeSource, Value
 from dlc.ir.types import TensorType
 from dlc.limits import Limits
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: An entry of `shapes`: a symbol's fixed extent, its (minimum, typical, maximum), or the dims of an input.
 ShapeSpec: TypeAlias = "int | Sequence[int | str | None]"
+
+logger = logging.getLogger("dlc")
 
 #: Functions of the text of dims, which a symbol may not be named after.
 _RESERVED = {"min", "max", "ceildiv", "broadcast"}
@@ -224,10 +227,32 @@ def forced_extents(graph: Graph, signature: Signature) -> dict[str, int]:
     return forced
 
 
-def check_output(name: str, value: Value, declared: TypeProto) -> None:
-    """ModelError when a model declares an output as something that it provably is not.
+def squeezed_extents(
+    guards: Sequence[Guard], signature: Signature, outputs: Sequence[tuple[ValueInfoProto, object]]
+) -> dict[str, int]:
+    """Named dims of inputs that must be 1 for outputs to have the rank that the model declares.
 
-    Names of dims are no claims; numbers, rank and element type are.
+    A Squeeze that names no axes drops whatever is 1. Importing assumes that symbolic extents are not; where
+    an output then has more axes than declared, the exporter's example had an extent of 1 there.
+    """
+    names = {symbol: name for name, symbol in signature.dims.items() if isinstance(symbol, Symbol)}
+    squeezed = {guard.left for guard in guards if guard.relation is Relation.NE and guard.right == 1}
+    forced: dict[str, int] = {}
+    for info, value in outputs:
+        tensor = info.type.tensor_type
+        if not isinstance(value, Value) or not isinstance(value.type, TensorType):
+            continue
+        if tensor.HasField("shape") and len(tensor.shape.dim) < value.type.rank:
+            forced |= {names[dim]: 1 for dim in value.type.shape
+                       if isinstance(dim, Symbol) and dim in names and dim in squeezed}
+    return forced
+
+
+def check_output(name: str, value: Value, declared: TypeProto) -> None:
+    """ModelError when a model declares an output as another kind or element type than it is.
+
+    A declared shape is a claim that nothing depends on: exporters leave wrong ones behind, so one that
+    contradicts the inferred shape is logged as a warning, as onnxruntime does. Names of dims are no claims.
     """
     what = f"output '{printable(name)}'"
     kind = declared.WhichOneof("value")
@@ -256,8 +281,4 @@ def check_output(name: str, value: Value, declared: TypeProto) -> None:
             str(d.dim_value) if d.HasField("dim_value") else printable(d.dim_param) or "?" for d in dims
         )
         actual = ", ".join(to_text(dim) for dim in value.type.shape)
-        names = sorted({symbol.name for extent in value.type.shape for symbol in free_symbols(extent)})
-        hint = (
-            f"if it is meant for certain sizes only, give them: shapes={{'{names[0]}': 1}}" if names else None
-        )
-        raise ModelError(f"{what} is declared as [{shown}], but is [{actual}]", hint=hint, code="model/type")
+        logger.warning("%s is declared as [%s], but is [%s]; the latter holds", what, shown, actual)
