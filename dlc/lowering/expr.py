@@ -139,14 +139,18 @@ class Select(Expr):
 class CastMode(enum.Enum):
     """How a conversion to an integer type rounds, and what it does with a number out of range.
 
-    WRAP is for integers: the low bits. SATURATE drops a float's fraction, RNE rounds it half to even; both
+    WRAP keeps the low bits of an integer; a float's fraction is dropped and, out of range, what ONNX's Cast
+    gives on x86-64 (docs/semantics.md). SATURATE drops a float's fraction, RNE rounds it half to even; both
     give the nearest number that the type has, and 0 for NaN. Between integers RNE is WRAP. To a float type
-    all modes round to nearest even; to bool they give false for 0 and true for all else, NaN included.
+    all modes round to nearest even, and beyond the range of an 8-bit float SATURATE gives the largest number,
+    the others infinity or NaN; to bool they give false for 0 and true for all else, NaN included. BITS reads
+    the same bits as another type of the same width.
     """
 
     WRAP = "wrap"
     SATURATE = "saturate"
     RNE = "rne"
+    BITS = "bits"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

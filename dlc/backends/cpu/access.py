@@ -16,6 +16,7 @@ _STORAGE: dict[DType, t.IRType] = {
     DType.U64: t.i64, DType.U32: t.i32, DType.U16: t.i16, DType.U8: t.i8,
     DType.I4: t.i8, DType.U4: t.i8, DType.I2: t.i8, DType.U2: t.i8, DType.BOOL: t.i8,
     DType.F8E4M3FN: t.i8, DType.F8E4M3FNUZ: t.i8, DType.F8E5M2: t.i8, DType.F8E5M2FNUZ: t.i8,
+    DType.F8E8M0: t.i8, DType.F4E2M1: t.i8,
 }
 
 

@@ -1,9 +1,10 @@
 """Element arithmetic by dtype: the bridge from the kernel IR's typed functions to semantics.py and math."""
 from __future__ import annotations
 
-from dlc.backends.cpu import math, semantics, types as t
+from dlc.backends.cpu import math, minifloat, semantics, types as t
 from dlc.backends.cpu.access import register_type
 from dlc.backends.cpu.builder import FunctionBuilder
+from dlc.errors import InternalError
 from dlc.ir.dtypes import DType, Kind
 from dlc.lowering.expr import CastMode
 
@@ -16,35 +17,107 @@ def typed(value: t.Value, element: t.IRType) -> t.IRType:
 
 
 def convert(b: FunctionBuilder, value: t.Value, source: DType, target: DType, mode: CastMode) -> t.Value:
-    """`value` of `source` as `target`."""
-    wanted = typed(value, register_type(target))
+    """`value` of `source` as `target`. In registers too, a type of less than 8 bits is its code in a byte."""
     if source is target:
         return value
+    if mode is CastMode.BITS:
+        return _same_bits(b, value, source, target)
+    if source.bits < 16 and source.is_float:
+        return convert(b, _decode(b, value, source), DType.F32, target, mode)
+    if source.is_integer and source.bits < 8:
+        value = _widened_code(b, value, source)
+    if target.bits < 16 and target.is_float:
+        return _encode(b, value, source, target, mode)
     if target is DType.BOOL:
         return semantics.is_true(b, value)
     if source is DType.BOOL:
-        return b.uitofp(value, wanted) if target.bits >= 32 and target.is_float else _from_bool(b, value, target)
+        return _from_bool(b, value, target)
+    if target.is_integer and target.bits < 8:
+        return _narrow_code(b, value, source, target, mode)
+    wanted = typed(value, register_type(target))
     if source.is_float and target.is_float:
         return semantics.cast_float(b, value, wanted)
+    signed = (target if source.is_float else source).kind is Kind.SIGNED
     if source.is_float:
-        wide = value if source.bits >= 32 else semantics.cast_float(b, value, typed(value, t.f32))
-        signed = target.kind is Kind.SIGNED
-        if mode is CastMode.RNE:
-            return semantics.round_to_int(b, wide, wanted, signed=signed)
-        return semantics.float_to_int(b, wide, wanted, signed=signed, mode=semantics.CastMode(mode.value))
-    signed = source.kind is Kind.SIGNED
+        return _float_to_integer(b, value, source, wanted, signed, mode)
     if target.is_float:
         return semantics.int_to_float(b, value, wanted, signed=signed)
     return resize_integer(b, value, source, target, mode)
 
 
+def _float_to_integer(b: FunctionBuilder, value: t.Value, source: DType, wanted: t.IRType, signed: bool,
+                      mode: CastMode) -> t.Value:
+    wide = value if source.bits >= 32 else semantics.cast_float(b, value, typed(value, t.f32))
+    if mode is CastMode.RNE:
+        return semantics.round_to_int(b, wide, wanted, signed=signed)
+    return semantics.float_to_int(b, wide, wanted, signed=signed, mode=semantics.CastMode(mode.value))
+
+
+def _same_bits(b: FunctionBuilder, value: t.Value, source: DType, target: DType) -> t.Value:
+    if source is DType.BOOL:
+        return b.zext(value, typed(value, t.i8))
+    if target is DType.BOOL:
+        return b.icmp("ne", value, 0)
+    return b.bitcast(value, typed(value, register_type(target)))
+
+
+#: Small floats by type; f8e8m0 is only an exponent.
+_MINIFLOATS = {
+    DType.F8E4M3FN: minifloat.F8E4M3FN, DType.F8E4M3FNUZ: minifloat.F8E4M3FNUZ,
+    DType.F8E5M2: minifloat.F8E5M2, DType.F8E5M2FNUZ: minifloat.F8E5M2FNUZ, DType.F4E2M1: minifloat.F4E2M1,
+}
+
+
+def _decode(b: FunctionBuilder, code: t.Value, dtype: DType) -> t.Value:
+    """The f32 of a small float."""
+    if dtype in _MINIFLOATS:
+        return minifloat.decode(b, code, _MINIFLOATS[dtype])
+    # Code e is 2^(e - 127): the exponent of an f32, except that 2^-127 is denormal and 255 means NaN.
+    wide = b.zext(code, typed(code, t.i32))
+    bits = b.select(b.icmp("eq", wide, 0), 0x00400000, b.shl(wide, 23))
+    return b.bitcast(b.select(b.icmp("eq", wide, 255), 0x7FC00000, bits), typed(code, t.f32))
+
+
+def _encode(b: FunctionBuilder, value: t.Value, source: DType, target: DType, mode: CastMode) -> t.Value:
+    """A number as a small float, rounded once (integers by way of f32)."""
+    if target not in _MINIFLOATS:
+        raise InternalError(f"no conversion to {target.text}")
+    if source is DType.F64:
+        value = semantics.f64_to_f32_odd(b, value)
+    else:
+        value = convert(b, value, source, DType.F32, CastMode.RNE)
+    return minifloat.encode(b, value, _MINIFLOATS[target], saturate=mode is CastMode.SATURATE)
+
+
+def _widened_code(b: FunctionBuilder, code: t.Value, dtype: DType) -> t.Value:
+    """The number, as i8, whose low bits are the code of a type of less than 8 bits."""
+    if dtype.kind is Kind.UNSIGNED:
+        return b.and_(code, (1 << dtype.bits) - 1)
+    return b.ashr(b.shl(code, 8 - dtype.bits), 8 - dtype.bits)
+
+
+def _narrow_code(b: FunctionBuilder, value: t.Value, source: DType, target: DType, mode: CastMode) -> t.Value:
+    """A number as the code, in a byte, of an integer type of less than 8 bits."""
+    carrier = DType.I8 if target.kind is Kind.SIGNED else DType.U8
+    saturates = mode is CastMode.SATURATE or (source.is_float and mode is CastMode.RNE)
+    if source.is_float:
+        value = _float_to_integer(b, value, source, typed(value, t.i8), carrier is DType.I8, mode)
+        source = carrier
+    if saturates:
+        value = _saturate(b, value, source, target)
+    return b.and_(resize_integer(b, value, source, carrier, CastMode.WRAP), (1 << target.bits) - 1)
+
+
 def _from_bool(b: FunctionBuilder, value: t.Value, target: DType) -> t.Value:
+    wanted = typed(value, register_type(target))
     if target.is_float:
-        return semantics.cast_float(b, b.uitofp(value, typed(value, t.f32)), typed(value, register_type(target)))
-    return b.zext(value, typed(value, register_type(target)))
+        return semantics.cast_float(b, b.uitofp(value, typed(value, t.f32)), wanted)
+    return b.zext(value, wanted)
 
 
-def resize_integer(b: FunctionBuilder, value: t.Value, source: DType, target: DType, mode: CastMode) -> t.Value:
+def resize_integer(
+    b: FunctionBuilder, value: t.Value, source: DType, target: DType, mode: CastMode
+) -> t.Value:
     """An integer as another integer type: low bits kept, or saturated."""
     wanted = typed(value, register_type(target))
     signed = source.kind is Kind.SIGNED
@@ -95,8 +168,7 @@ def unary(b: FunctionBuilder, fn: str, dtype: DType, x: t.Value) -> t.Value:
         case "is_nan":
             return b.fcmp("uno", x, x)
         case "sign":
-            signum = b.select(b.fcmp("ogt", x, 0.0), 1.0, b.select(b.fcmp("olt", x, 0.0), -1.0, b.const(x.type, 0.0)))
-            return b.select(b.fcmp("uno", x, x), x, signum)
+            return semantics.sign(b, x)
     return _in_lanes(b, fn, x)
 
 
@@ -117,8 +189,7 @@ def _integer_unary(b: FunctionBuilder, fn: str, dtype: DType, x: t.Value) -> t.V
         case "neg":
             return b.sub(0, x)
         case "sign":
-            positive = b.zext(b.icmp("ne", x, 0), x.type)
-            return b.select(b.icmp("slt", x, 0), -1, positive) if signed else positive
+            return semantics.sign(b, x, signed=signed)
         case "floor" | "ceil" | "round":
             return x
     raise TypeError(f"{fn} of {dtype.text}")
@@ -151,13 +222,9 @@ def _float_binary(b: FunctionBuilder, fn: str, x: t.Value, y: t.Value) -> t.Valu
         case "min":
             return semantics.minimum(b, x, y)
         case "fmod":
-            return b.frem(x, y)
+            return semantics.float_fmod(b, x, y)
         case "mod":
-            remainder = b.frem(x, y)
-            opposite = b.fcmp("olt", b.fmul(b.copysign(1.0, remainder), b.copysign(1.0, y)), 0.0)
-            adjust = b.and_(b.fcmp("une", remainder, 0.0), opposite)
-            return b.select(adjust, b.fadd(remainder, y), b.select(
-                b.fcmp("oeq", remainder, 0.0), b.copysign(remainder, y), remainder))
+            return semantics.float_mod(b, x, y)
         case "pow":
             return _in_lanes(b, "pow", x, y)
     raise TypeError(f"{fn} of floats")

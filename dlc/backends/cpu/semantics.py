@@ -266,7 +266,7 @@ def cast_float(b: FunctionBuilder, x: Value, type: t.IRType) -> Value:
     if source is t.f16 and target is t.f64:
         return b.fpext(b.fpext(x, single), type)
     if source is t.f64 and target is t.f16:
-        return b.fptrunc(_f64_to_f32_odd(b, x), type)
+        return b.fptrunc(f64_to_f32_odd(b, x), type)
     return b.fpext(x, type) if target.bits > source.bits else b.fptrunc(x, type)
 
 
@@ -286,7 +286,7 @@ def _f32_to_bf16(b: FunctionBuilder, x: Value) -> Value:
     return b.bitcast(halves, x.type.with_element(t.bf16))
 
 
-def _f64_to_f32_odd(b: FunctionBuilder, x: Value) -> Value:
+def f64_to_f32_odd(b: FunctionBuilder, x: Value) -> Value:
     """f64 to f32 rounded to odd: rounding once more, to at most 22 bits, then equals a single rounding.
 
     Boldo, Melquiond: Emulation of FMA and correctly rounded sums, IEEE Trans. Comput. 57 (2008).

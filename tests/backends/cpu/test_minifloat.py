@@ -1,4 +1,4 @@
-"""8-bit floats against ml_dtypes, for every code and around every rounding boundary."""
+"""8- and 4-bit floats against ml_dtypes, for every code and around every rounding boundary."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ FORMATS = [
     (minifloat.F8E4M3FNUZ, ml_dtypes.float8_e4m3fnuz),
     (minifloat.F8E5M2, ml_dtypes.float8_e5m2),
     (minifloat.F8E5M2FNUZ, ml_dtypes.float8_e5m2fnuz),
+    (minifloat.F4E2M1, ml_dtypes.float4_e2m1fn),
 ]
 each_format = pytest.mark.parametrize("format,dtype", FORMATS, ids=[d.__name__ for _, d in FORMATS])
 
@@ -25,7 +26,7 @@ each_format = pytest.mark.parametrize("format,dtype", FORMATS, ids=[d.__name__ f
 @each_target
 @each_format
 def test_decode_every_code(target: CpuTarget, format: Minifloat, dtype: type) -> None:
-    codes = np.arange(256, dtype=np.uint8)
+    codes = np.arange(1 << format.bits, dtype=np.uint8)
     got = apply_lanes(target, lambda b, v: minifloat.decode(b, v, format), codes, out=np.float32)
     expected = codes.view(dtype).astype(np.float32)
     np.testing.assert_array_equal(got, expected)
@@ -36,7 +37,7 @@ def test_decode_every_code(target: CpuTarget, format: Minifloat, dtype: type) ->
 @each_format
 @pytest.mark.parametrize("saturate", [False, True])
 def test_encode(target: CpuTarget, format: Minifloat, dtype: type, saturate: bool) -> None:
-    finite = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float32)
+    finite = np.arange(1 << format.bits, dtype=np.uint8).view(dtype).astype(np.float32)
     finite = np.sort(finite[np.isfinite(finite)])
     middle = (finite[:-1] + finite[1:]) / 2
     random = np.random.default_rng(0).integers(0, 2**32, 20000, np.uint32).view(np.float32)
