@@ -106,7 +106,7 @@ def _compile(source: Source, options: Options, target: Any, clock: _Clock) -> Ar
         source, shapes=options.shapes, limits=options.limits, external_data_dir=options.external_data_dir,
         outputs=options.outputs))
     nodes = len(model.graph.nodes)
-    results = clock.run("optimize", lambda: default_pipeline(options.optimize).run(model.graph))
+    results = clock.run("optimize", lambda: default_pipeline(options.optimize, options.limits).run(model.graph))
     program = clock.run("lower", lambda: lower(model.graph))
     if options.strict:
         refuse_hosts(program)

@@ -13,7 +13,7 @@ from dlc.ir.ops.conversion import convert
 from dlc.ir.ops.convolution import Conv, ConvTranspose
 from dlc.ir.ops.pointwise import Binary
 from dlc.passes.channels import affine, channel_vector, wide
-from dlc.passes.match import binary, operand, used_once
+from dlc.passes.match import binary, broadcast_to, operand, uniform, used_once
 from dlc.passes.pass_base import Numerics, Property
 from dlc.passes.rewrite import Decline, Outcome, RewritePass, Rule, rule
 
@@ -21,6 +21,8 @@ from dlc.passes.rewrite import Decline, Outcome, RewritePass, Rule, rule
 @dataclasses.dataclass(frozen=True)
 class FoldBias(RewritePass):
     """Conv(x, w) + c, with c a constant for each channel, is Conv(x, w, c); constants are added in float64.
+
+    What adds zeros goes.
 
     Example:
 
@@ -38,7 +40,7 @@ class FoldBias(RewritePass):
     keeps: ClassVar[frozenset[Property]] = frozenset(Property)
 
     def rules(self) -> Sequence[Rule]:
-        return constant_into_bias, two_constants
+        return constant_into_bias, two_constants, zero_term
 
 
 @rule(Binary)
@@ -69,3 +71,11 @@ def two_constants(node: Node, builder: GraphBuilder) -> Outcome:
         return None
     total = convert(np.asarray(wide(operands[1]) + wide(second)), second.tensor.dtype)
     return builder.add(node.op, operands[0], builder.constant(total, "bias"))
+
+
+@rule(Binary)
+def zero_term(node: Node, builder: GraphBuilder) -> Outcome:
+    """x + 0 -> x, which differs where x is -0."""
+    if node.op != Binary("add") or uniform(operand(node, 1)) != 0:
+        return None
+    return broadcast_to(builder, operand(node, 0), node.output.tensor)

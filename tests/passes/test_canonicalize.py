@@ -34,7 +34,7 @@ def test_neutral_elements_disappear() -> None:
         %zero = constant f32[] [0.0]
         %one = constant f32[1] [1.0]
         %true = constant bool[] [true]
-        %s = Binary(fn="add")(%x, %zero) : f32[3]
+        %s = Binary(fn="sub")(%x, %zero) : f32[3]
         %t = Binary(fn="mul")(%one, %s) : f32[3]
         %u = Binary(fn="div")(%t, %one) : f32[3]
         %v = Binary(fn="pow")(%u, %one) : f32[3]
@@ -56,7 +56,7 @@ def test_neutral_elements_disappear() -> None:
 def test_a_neutral_element_that_enlarges_becomes_an_expansion() -> None:
     check_pass(Canonicalize(), """
         input %x: f32[3]
-        %zeros = constant f32[2, 1] [0.0, 0.0]
+        %zeros = constant f32[2, 1] [-0.0, -0.0]
         %y = Binary(fn="add")(%x, %zeros) : f32[2, 3]
         output y = %y
     """, """
@@ -129,6 +129,29 @@ def test_a_clip_from_zero_is_a_relu() -> None:
         input %x: i32[4]
         %unary = Unary(fn="relu")(%x) : i32[4]
         output y = %unary
+    """)
+
+
+def test_a_float_plus_zero_stays_for_the_sign_of_zero() -> None:
+    check_unchanged(Canonicalize(), """
+        input %x: f32[3]
+        %zero = constant f32[] [0.0]
+        %y = Binary(fn="add")(%x, %zero) : f32[3]
+        output y = %y
+    """)
+
+
+def test_an_integer_plus_zero_goes() -> None:
+    check_pass(Canonicalize(), """
+        input %x: i32[3]
+        %zero = constant i32[] [0]
+        %a = Binary(fn="add")(%x, %zero) : i32[3]
+        %y = Unary(fn="neg")(%a) : i32[3]
+        output y = %y
+    """, """
+        input %x: i32[3]
+        %y = Unary(fn="neg")(%x) : i32[3]
+        output y = %y
     """)
 
 

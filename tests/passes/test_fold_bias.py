@@ -57,6 +57,20 @@ def test_two_constants_in_a_row_are_one() -> None:
     """)
 
 
+def test_zeros_are_not_added() -> None:
+    check_pass(FoldBias(), """
+        input %x: f32[2, 3]
+        %zero = constant f32[] [0.0]
+        %a = Binary(fn="add")(%x, %zero) : f32[2, 3]
+        %y = Unary(fn="exp")(%a) : f32[2, 3]
+        output y = %y
+    """, """
+        input %x: f32[2, 3]
+        %y = Unary(fn="exp")(%x) : f32[2, 3]
+        output y = %y
+    """)
+
+
 def test_constants_that_vary_in_space_stay() -> None:
     check_unchanged(FoldBias(), """
         input %x: f32[2, 1, 6]

@@ -22,8 +22,8 @@ from tests.helpers.passes import body_of, graph_of
 
 TEXT = """
     input %x: f32[3]
-    %zero = constant f32[] [0.0]
-    %a = Binary(fn="add")(%zero, %x) : f32[3] @ "a"
+    %one = constant f32[] [1.0]
+    %a = Binary(fn="mul")(%one, %x) : f32[3] @ "a"
     %b = Unary(fn="exp")(%x) : f32[3] @ "b"
     %y = Unary(fn="neg")(%a) : f32[3] @ "y"
     output y = %y

@@ -56,7 +56,7 @@ class _Recurrent(Operator):
 
     `direction` is "forward", "reverse" or "bidirectional". `activations` names the functions of one direction
     after the other, `alphas` and `betas` are aligned with it (0 where a function has none). `clip` bounds the
-    arguments of the gates' activations to [-clip, clip]; not that of h in LSTM, which is how onnxruntime reads
+    arguments of the activations of gates to [-clip, clip]; not that of h in LSTM, as onnxruntime reads
     "applied to the input of activations".
     """
 

@@ -34,17 +34,19 @@ def constant_right(node: Node, builder: GraphBuilder) -> Outcome:
 
 @rule(Binary)
 def neutral_element(node: Node, builder: GraphBuilder) -> Outcome:
-    """x + 0, x - 0, x * 1, x / 1, x ** 1, x and true, ... -> x. Where x is -0, x + 0 was 0."""
+    """x - 0, x * 1, x / 1, x ** 1, x and true, ... -> x; x + 0 of integers, but x + -0 of floats."""
     assert isinstance(node.op, Binary)
     for index in (0, 1) if node.op.fn in COMMUTATIVE else (1,):
         x, number = operand(node, 1 - index), uniform(operand(node, index))
-        if number is not None and _is_neutral(node.op.fn, number):
+        if number is not None and _is_neutral(node.op.fn, number, x.tensor.dtype.is_float):
             return broadcast_to(builder, x, node.output.tensor)
     return None
 
 
-def _is_neutral(fn: str, number: float) -> bool:
+def _is_neutral(fn: str, number: float, is_float: bool) -> bool:
     match fn:
+        case "add" | "sub" if is_float:
+            return number == 0 and (math.copysign(1, number) < 0) == (fn == "add")
         case "add" | "sub" | "or" | "xor" | "bitwise_or" | "bitwise_xor" | "shift_left" | "shift_right":
             return number == 0
         case "mul" | "div" | "pow" | "and":

@@ -103,4 +103,4 @@ def _quantized(ctx: NodeContext, sums: Value, scale: Value, zero_point: Value, a
     if zero_point.tensor.rank > 1:
         ctx.unsupported(f"the zero point of the result is {zero_point.type}, neither a scalar nor a vector")
     op = QuantizeLinear(axis, 0, zero_point.tensor.dtype)
-    return ctx.add(op, scaled, ctx.const(np.float32(1)), zero_point)
+    return ctx.add(op, scaled, ctx.const(1.0, dtype=DType.F32), zero_point)
