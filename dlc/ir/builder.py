@@ -14,8 +14,7 @@ from dlc.ir.types import TensorType
 
 
 class GraphBuilder:
-    """Adds nodes at the end of `graph`, or before `before` when given, inferring the types of their outputs.
-    """
+    """Adds nodes at the end of `graph`, or before `before` if given, and infers the types of their outputs."""
 
     def __init__(self, graph: Graph, before: Node | None = None, origin: tuple[str, ...] = ()) -> None:
         self.graph = graph
@@ -53,7 +52,7 @@ class GraphBuilder:
             raise ModelError(
                 f"{op.name}: {error} (operands: {operands})", node=", ".join(origin) or None
             ) from None
-        wishes = [*names, *([op.name.lower()] * (len(types) - len(names)))]
+        wishes = [*names[: len(types)], *([op.name.lower()] * (len(types) - len(names)))]
         outputs = [
             Value(self.graph.unique_name(wish), type_) for wish, type_ in zip(wishes, types, strict=True)
         ]

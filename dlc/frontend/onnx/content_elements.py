@@ -58,7 +58,7 @@ class Arithmetic:
     """The functions on elements of one operator: `dtype` is that of its operands, `assume` takes guards."""
 
     dtype: DType
-    assume: Callable[[Guard], None]
+    assume: Callable[[Guard], bool]
 
     def binary(self, fn: str, left: Element, right: Element) -> Element:
         """`fn` of a Binary operator."""
@@ -81,8 +81,7 @@ class Arithmetic:
         if not isinstance(right, int) or right <= 0:
             return None
         message = f"{to_text(left)} is divided by {right} to give an extent and must not be negative"
-        self.assume(Guard(Relation.LE, 0, left, message))
-        return floordiv(left, right)
+        return floordiv(left, right) if self.assume(Guard(Relation.LE, 0, left, message)) else None
 
     def unary(self, fn: str, x: Element) -> Element:
         """`fn` of a Unary operator."""
@@ -194,14 +193,9 @@ class Arithmetic:
         if not is_nonnegative(x.numerator):
             return None
         bound = 1 << (22 if self.dtype is DType.F32 else 51)
-        self.assume(
-            Guard(
-                Relation.LE,
-                x.numerator,
-                bound,
-                f"an extent is computed in {self.dtype.text}, which is exact up to {bound} only",
-            )
-        )
+        message = f"an extent is computed in {self.dtype.text}, which is exact up to {bound} only"
+        if not self.assume(Guard(Relation.LE, x.numerator, bound, message)):
+            return None
         return (ceildiv if up else floordiv)(x.numerator, x.denominator)
 
 

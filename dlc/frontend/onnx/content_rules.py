@@ -23,7 +23,7 @@ from dlc.ir.ops.pointwise import Binary, Cast, Clip, Compare, Unary, Where
 from dlc.ir.ops.reduction import Cumulative, Reduce
 
 _Contents: TypeAlias = "Sequence[DimArray | None]"
-_Assume = Callable[[Guard], None]
+_Assume = Callable[[Guard], bool]
 
 
 def is_transparent(op: Operator) -> bool:
@@ -34,7 +34,7 @@ def is_transparent(op: Operator) -> bool:
 def apply_rule(node: Node, contents: _Contents, assume: _Assume) -> list[DimArray | None]:
     """The contents of the outputs of `node`, given those of its operands (None: nothing known, or absent).
 
-    `assume` receives the guards under which the result holds.
+    `assume` receives the guards under which the result holds, and tells whether they may be assumed.
     """
     unknown: list[DimArray | None] = [None] * len(node.outputs)
     if isinstance(node.op, DimTensor):
@@ -170,6 +170,8 @@ def _moved(node: Node, contents: _Contents, data: Sequence[int]) -> DimArray | N
         if value is None:
             operands.append(None)
         elif index in data:
+            if not value.tensor.is_static:
+                return None
             shape = value.tensor.static_shape
             elements = [None] * math.prod(shape) if content is None else content.reshape(-1).tolist()
             operands.append(np.arange(len(table), len(table) + len(elements)).reshape(shape))

@@ -103,14 +103,22 @@ class Contents:
         self.sources[symbol] = (value, index)
         return symbol
 
-    def _assume(self, guard: Guard) -> None:
+    def _assume(self, guard: Guard) -> bool:
+        """Whether `guard` may be assumed, which makes it one of the graph.
+
+        Not of run-time data: those may be no extents at all.
+        """
+        known = guard.known()
+        if known is not None or guard.free_symbols() & self.sources.keys():
+            return known is True
         implied = any(
             old.relation is guard.relation and old.right == guard.right and known_le(guard.left, old.left)
             for old in self._assumed
         )
-        if guard.known() is None and not implied:
+        if not implied:
             self._assumed.append(guard)
             self._graph.guards.append(guard)
+        return True
 
     def _propagate(self, node: Node) -> None:
         """Enter the contents of the outputs of `node` that follow from those of its operands."""

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import os
+import stat
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 from dlc.errors import InputError, ModelError, printable
 from dlc.frontend.onnx.wire import scan
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | ModelProto"
+
+_PIECE = 64 << 20
+_LARGEST_MESSAGE = (1 << 31) - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +46,8 @@ def read_model(source: Source, limits: Limits) -> SourceModel:
     from onnx import ModelProto
 
     if isinstance(source, ModelProto):
-        return SourceModel(source, None, source.graph.name, _digest(source))
+        digest = _checked_digest(source, limits)
+        return SourceModel(source, None, source.graph.name, digest)
     folder, name = None, ""
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
@@ -52,9 +56,7 @@ def read_model(source: Source, limits: Limits) -> SourceModel:
     elif isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
     elif hasattr(source, "read"):
-        data = source.read(limits.model_bytes + 1)
-        if not isinstance(data, bytes):
-            raise InputError("the file must be opened in binary mode", code="input/file")
+        data = _read_stream(source, limits)
     else:
         raise InputError(
             f"a model is a path, bytes, a file or an onnx.ModelProto, not {type(source).__name__}"
@@ -83,17 +85,25 @@ def _read_file(path: Path, limits: Limits) -> bytes:
     shown = printable(str(path))
     try:
         with open(path, "rb", opener=_open_nonblocking) as file:
-            if not os.path.isfile(path):
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise InputError(f"'{shown}' is not a regular file", code="input/file")
             limits.check("model_bytes", os.fstat(file.fileno()).st_size, f"bytes of '{shown}'")
-            return _read_all(file, limits)
-    except OSError as error:
-        raise InputError(f"cannot read '{shown}': {error.strerror}", code="input/file") from None
+            return _read_stream(file, limits)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"cannot read '{shown}': {printable(str(reason))}", code="input/file") from None
 
 
-def _read_all(file: io.BufferedReader, limits: Limits) -> bytes:
-    """The content of `file`, one byte more than the limit at most, should it grow while it is read."""
-    return file.read(limits.model_bytes + 1)
+def _read_stream(file: IO[bytes], limits: Limits) -> bytes:
+    """The content of `file`, or a little more than the limit allows; in pieces, as its end is unknown."""
+    pieces: list[bytes] = []
+    size = 0
+    while size <= limits.model_bytes and (piece := file.read(_PIECE)):
+        if not isinstance(piece, bytes):
+            raise InputError("the file must be opened in binary mode", code="input/file")
+        pieces.append(piece)
+        size += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _open_nonblocking(path: str, flags: int) -> int:
@@ -101,14 +111,18 @@ def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _digest(proto: Any) -> str:
-    """A digest of a message, in parts where it is too large to serialize as one (protobuf ends at 2 GiB)."""
+def _checked_digest(proto: ModelProto, limits: Limits) -> str:
+    """The digest of a message that somebody else parsed, scanned like a file.
+
+    In parts where it is too large to serialize as one: protobuf ends at 2 GiB.
+    """
     digest = hashlib.sha256()
-    try:
-        digest.update(proto.SerializeToString(deterministic=True))
-    except Exception:  # EncodeError of protobuf, or ValueError, by implementation
-        for tensor in proto.graph.initializer:
-            digest.update(tensor.SerializeToString(deterministic=True))
-        for part in (*proto.graph.node, *proto.functions, *proto.graph.input, *proto.graph.output):
-            digest.update(part.SerializeToString(deterministic=True))
+    if proto.ByteSize() < _LARGEST_MESSAGE:
+        data = proto.SerializeToString(deterministic=True)
+        scan(data, limits)
+        digest.update(data)
+        return digest.hexdigest()
+    graph = proto.graph
+    for part in (*graph.initializer, *graph.node, *proto.functions, *graph.input, *graph.output):
+        digest.update(part.SerializeToString(deterministic=True))
     return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""A scan of a serialized ModelProto that bounds nesting and message count before protobuf sees the bytes.
+"""A scan of a serialized ModelProto before protobuf sees it: nesting, number of messages, valid strings.
 
-The scan follows the message fields of ONNX's schema over the wire format and skips everything else by its
-length, so that its time grows with the structure of a model and not with its weights.
+The scan follows ONNX's schema over the wire format and skips by their length what dlc does not read, and all
+numbers, so that its time grows with the structure of a model and not with its weights.
 """
 
 from __future__ import annotations
@@ -12,17 +12,27 @@ from typing import Any, TypeAlias
 from dlc.errors import LimitError, ModelError
 from dlc.limits import Limits
 
-#: Field number -> the fields of the message that it holds.
+#: Field number -> the fields of the message that it holds; _TEXT for a string, _UNREAD for other messages.
 _Fields: TypeAlias = dict[int, Any]
+_TEXT: _Fields = {-1: "text"}
+_UNREAD: _Fields = {-1: "unread"}
 
+#: Messages that dlc does not look into: claims about types, annotations.
+_UNREAD_FIELDS = {
+    "value_info",
+    "quantization_annotation",
+    "device_configurations",
+    "configuration",
+    "training_info",
+}
 #: Messages that a legal model may hold for each node of `Limits.nodes`: attributes, dims, metadata.
-_MESSAGES_PER_NODE = 64
+_MESSAGES_PER_NODE = 16
 _GIT_LFS = b"version https://git-lfs"
 
 
 @functools.cache
 def _schema() -> _Fields:
-    """The message fields of ModelProto, tied into the cycles that the schema has."""
+    """The messages and strings of ModelProto, tied into the cycles that the schema has."""
     from onnx import ModelProto
 
     known: dict[str, _Fields] = {}
@@ -31,15 +41,18 @@ def _schema() -> _Fields:
         if descriptor.full_name not in known:
             table = known[descriptor.full_name] = {}
             for field in descriptor.fields:
-                if field.message_type is not None:
-                    table[field.number] = fields(field.message_type)
+                if field.type == field.TYPE_STRING:
+                    table[field.number] = _TEXT
+                elif field.message_type is not None:
+                    read = field.name not in _UNREAD_FIELDS
+                    table[field.number] = fields(field.message_type) if read else _UNREAD
         return known[descriptor.full_name]
 
     return fields(ModelProto.DESCRIPTOR)
 
 
 def scan(data: bytes, limits: Limits) -> None:
-    """Check that `data` is wire format, nested and populated within `limits`.
+    """Check that `data` is wire format, nested and populated within `limits`, and that its strings are UTF-8.
 
     Raises ModelError (code "model/protobuf") for truncated or malformed bytes and for nesting beyond
     `limits.depth`, LimitError for more messages than `limits.nodes` allows.
@@ -71,26 +84,27 @@ def scan(data: bytes, limits: Limits) -> None:
             case 5:
                 position += 4
             case 2:
-                length, position = _varint(data, position, end)
+                length, start = _varint(data, position, end)
+                position = start + length
                 inner = fields.get(number)
-                if inner is None or position + length > end:
-                    position += length
+                if inner is None or position > end:
+                    pass
+                elif inner is _TEXT:
+                    _check_text(data[start:position])
+                elif inner is _UNREAD:
+                    # A message within takes two bytes at least.
+                    budget -= 1 + length // 2
                 else:
+                    budget -= 1
                     if len(enclosing) >= deepest:
                         raise _malformed(f"messages are nested deeper than {deepest}")
-                    # A message within needs at least two bytes, which bounds what short ones can hold.
-                    if not inner or length < 2 * (deepest - len(enclosing)):
-                        budget -= 1 + (length // 2 if inner else 0)
-                        position += length
-                    else:
-                        budget -= 1
-                        enclosing.append((end, fields))
-                        end, fields = position + length, inner
-                    if budget < 0:
-                        raise LimitError(
-                            "the model holds too many messages for its limit on nodes",
-                            hint=f"if it is trusted, pass limits=dlc.Limits(nodes={2 * limits.nodes})",
-                        )
+                    enclosing.append((end, fields))
+                    position, end, fields = start, position, inner
+                if budget < 0:
+                    raise LimitError(
+                        "the model holds too many messages for its limit on nodes",
+                        hint=f"if it is trusted, pass limits=dlc.Limits(nodes={2 * limits.nodes})",
+                    )
             case _:
                 raise _malformed(f"wire type {wire_type} does not occur in ONNX")
         if position > end:
@@ -111,6 +125,15 @@ def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
     raise _malformed("a number has more than ten bytes")
+
+
+def _check_text(text: bytes) -> None:
+    """ModelError unless `text` is UTF-8: protobuf would hand out bytes in place of a string."""
+    if not text.isascii():
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError:
+            raise _malformed("a name in it is not UTF-8") from None
 
 
 def _malformed(reason: str) -> ModelError:
