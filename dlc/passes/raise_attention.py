@@ -12,7 +12,7 @@ from dlc.ir.ops.attention import Attention
 from dlc.ir.ops.contraction import MatMul
 from dlc.ir.ops.movement import Expand, Reshape
 from dlc.passes.canonical import movement
-from dlc.passes.match import made_by, operand, used_once
+from dlc.passes.match import made_by, operand, read_only_by
 from dlc.passes.pass_base import Numerics, Property
 from dlc.passes.rewrite import Decline, Outcome, RewritePass, Rule, rule
 from dlc.passes.scores import combined_mask, find_softmax, read_scores, untransposed
@@ -56,14 +56,16 @@ class RaiseAttention(RewritePass):
 def attention(node: Node, builder: GraphBuilder) -> Outcome:
     """softmax(q k^T ...) v -> Attention."""
     probabilities, v = operand(node, 0), operand(node, 1)
-    softmax = find_softmax(builder.graph, probabilities)
-    if softmax is None:
+    found = find_softmax(probabilities)
+    if found is None:
         return None
+    softmax, between = found
     scores = read_scores(builder.graph, operand(softmax, 0))
     if scores is None or isinstance(scores, Decline):
         return scores
-    if not used_once(builder.graph, probabilities):
-        return Decline("the probabilities are read elsewhere too")
+    for each in (softmax, *between):
+        if not read_only_by(builder.graph, each.output, node, *between):
+            return Decline("the probabilities are read elsewhere too")
     if scores.q.tensor.rank not in (3, 4):
         return Decline(f"the operands have rank {scores.q.tensor.rank}")
     k = untransposed(builder, scores.transposed_k)

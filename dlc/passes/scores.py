@@ -42,29 +42,32 @@ class Scores:
     masks: list[Mask] = dataclasses.field(default_factory=list)
 
 
-def find_softmax(graph: Graph, probabilities: Value) -> Node | None:
-    """The Softmax over the last axis that made `probabilities`.
+def find_softmax(probabilities: Value) -> tuple[Node, list[Node]] | None:
+    """The Softmax over the last axis that made `probabilities`, and the nodes in between.
 
-    Casts, and the guard Where(is_nan(p), 0, p) of PyTorch's exporters against rows without a visible key, are
-    looked through.
+    These are casts, and the guard Where(is_nan(p), 0, p) of PyTorch's exporters against rows without a
+    visible key.
     """
     value = probabilities
+    between: list[Node] = []
     for _ in range(DEPTH):
         node = value.producer
         if node is None:
             return None
         match node.op:
             case Softmax(axis=axis) if axis == value.tensor.rank - 1:
-                return node
+                return node, between
             case Cast() if value.tensor.dtype.is_float and operand(node, 0).tensor.dtype.is_float:
                 value = operand(node, 0)
             case Where():
-                guarded = _guarded(node)
-                if guarded is None:
+                guarded, test = _guarded(node), operand(node, 0).producer
+                if guarded is None or test is None:
                     return None
+                between.append(test)
                 value = guarded
             case _:
                 return None
+        between.append(node)
     return None
 
 

@@ -295,6 +295,27 @@ def test_probabilities_that_others_read_stay() -> None:
     """, "probabilities are read elsewhere")
 
 
+def test_guarded_probabilities_that_others_read_stay() -> None:
+    check_unchanged(RaiseAttention(), """
+        symbol s = shape(%q, 2)
+        symbol t = shape(%k, 2)
+        input %q: f32[2, 3, s, 8]
+        input %k: f32[2, 3, t, 8]
+        input %v: f32[2, 3, t, 8]
+        %zero = constant f32[] [0.0]
+
+        %kt = Transpose(perm=(0, 1, 3, 2))(%k) : f32[2, 3, 8, t]
+        %a = MatMul()(%q, %kt) : f32[2, 3, s, t]
+
+        %p = Softmax(axis=3)(%a) : f32[2, 3, s, t]
+        %n = Unary(fn="is_nan")(%p) : bool[2, 3, s, t]
+        %g = Where()(%n, %zero, %p) : f32[2, 3, s, t]
+        %y = MatMul()(%g, %v) : f32[2, 3, s, 8]
+        output y = %y
+        output p = %p
+    """, "probabilities are read elsewhere")
+
+
 def test_scores_that_others_read_stay() -> None:
     check_unchanged(RaiseAttention(), """
         symbol s = shape(%q, 2)
