@@ -16,7 +16,7 @@ from dlc.verify.compare import Array, Value, compare_values, distance
 from dlc.verify.engines import Engine, Float64, OnnxRuntime, Reference, Values
 from dlc.verify.inputs import load_inputs, model_inputs, random_inputs
 from dlc.verify.result import OutputResult, Verification
-from dlc.verify.tolerances import Tolerance, Work, tolerance
+from dlc.verify.tolerances import Tolerance, Work, is_float, tolerance
 
 if TYPE_CHECKING:
     import onnx
@@ -78,21 +78,32 @@ def verify(
     missing = sorted(set(expected) - set(actual))
     if missing:
         raise InputError(f"the compiled model has no output '{printable(missing[0])}'", code="input/name")
-    work = work_of(proto)
+    work, widest = work_of(proto), widest_input(proto)
     own = None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0, 0.0, absolute=True)
     results = [
         result
         for output, reference in expected.items()
-        for result in judge(output, actual[output], reference, (exact or {}).get(output), work, own)
+        for result in judge(output, actual[output], reference, (exact or {}).get(output), work, own, widest)
     ]
     return Verification(name, other_name, exact_name, tuple(results), tuple(notes))
 
 
 def judge(
-    name: str, actual: Value, expected: Value, exact: Value, work: Work, own: Tolerance | None = None
+    name: str,
+    actual: Value,
+    expected: Value,
+    exact: Value,
+    work: Work,
+    own: Tolerance | None = None,
+    widest: np.dtype[Any] | None = None,
 ) -> list[OutputResult]:
-    """Compare one output (several tensors if it is a sequence) by the table, or by `own` tolerance."""
+    """Compare one output (several tensors if it is a sequence) by the table, or by `own` tolerance.
+
+    `widest` is the model's precision: a wider output counts as rounded to it.
+    """
     dtype = expected.dtype if isinstance(expected, np.ndarray) else np.dtype(np.float32)
+    if widest is not None and dtype.kind == "f" and dtype.itemsize > widest.itemsize:
+        dtype = widest
     results = []
     for difference in compare_values(name, actual, expected, own or tolerance(dtype, work)):
         ours = theirs = None
@@ -223,6 +234,19 @@ def runner(compiled: dlc.CompiledModel) -> Runner:
         return {spec.name: outputs[index] for index, spec in enumerate(compiled.outputs)}
 
     return run
+
+
+def widest_input(proto: onnx.ModelProto) -> np.dtype[Any] | None:
+    """The widest floating-point dtype among a model's inputs: what it computes in, as far as its interface
+    tells. A model may widen its results at the end. None without floating-point inputs.
+    """
+    from onnx import helper
+
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    tensors = [info.type for info in proto.graph.input
+               if info.name not in weights and info.type.HasField("tensor_type")]
+    dtypes = [np.dtype(helper.tensor_dtype_to_np_dtype(type_.tensor_type.elem_type)) for type_ in tensors]
+    return max((dtype for dtype in dtypes if is_float(dtype)), key=lambda dtype: dtype.itemsize, default=None)
 
 
 def work_of(proto: onnx.ModelProto | None) -> Work:

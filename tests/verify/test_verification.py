@@ -16,7 +16,7 @@ from dlc.errors import InputError, ModelError, UnsupportedError, VerificationErr
 from dlc.models import digits_path
 from dlc.verify import Tolerance, Verdict, Verification, Work, verify
 from dlc.verify.engines import OnnxRuntime
-from dlc.verify.verification import judge, load_model, model_label, typical_extents
+from dlc.verify.verification import judge, load_model, model_label, typical_extents, widest_input
 
 DIGITS = digits_path()
 
@@ -170,3 +170,25 @@ def test_the_module_is_the_function() -> None:
 
     assert dlc.verify(DIGITS, model=StandIn(), float64=False)
     assert dlc.verify.compare is by_path and dlc.Verification is Verification
+
+
+def test_an_output_wider_than_the_inputs_is_judged_by_their_dtype() -> None:
+    exact = np.linspace(1, 2, 7)
+    rounded = exact.astype(np.float32).astype(np.float64)
+    single, double = np.dtype(np.float32), np.dtype(np.float64)
+    for widest, agrees in ((single, True), (double, False), (None, False)):
+        (result,) = judge("y", rounded, exact, None, Work.MODEL, widest=widest)
+        assert (result.verdict is Verdict.WITHIN_TOLERANCE) is agrees
+    narrow = exact.astype(np.float32)
+    (result,) = judge("y", narrow * 2, narrow, None, Work.MODEL, widest=double)
+    assert result.verdict is Verdict.DIFFERS
+
+
+def test_the_widest_input_is_a_floating_point_one() -> None:
+    def model(*dtypes: int) -> onnx.ModelProto:
+        inputs = [onnx.helper.make_tensor_value_info(f"x{i}", dtype, [1]) for i, dtype in enumerate(dtypes)]
+        return onnx.helper.make_model(onnx.helper.make_graph([], "g", inputs, []))
+
+    kinds = onnx.TensorProto
+    assert widest_input(model(kinds.FLOAT, kinds.INT64, kinds.FLOAT16)) == np.dtype(np.float32)
+    assert widest_input(model(kinds.INT64)) is None
