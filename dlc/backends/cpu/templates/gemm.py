@@ -5,6 +5,7 @@ in scratch memory, then the stages after the product read them, 16 columns at a 
 block of a panel while it is in the cache, and each fetches its share of the next one, so that weights stream from
 memory behind the multiplications (measured in kernels.md: the memory's bandwidth for few rows, peak for many).
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -123,7 +124,9 @@ class _Gemm:
             self._unit(b.value(loop.iv))
         packing: dict[str, Packing] = {}
         if self.form.packed is not None:
-            packing[self.form.packed.param.name] = functools.partial(pack_constant, self.form.packed, plan.width)
+            packing[self.form.packed.param.name] = functools.partial(
+                pack_constant, self.form.packed, plan.width
+            )
         return self.frame.finish("gemm", plan.chunks, self.scratch, packing)
 
     def _unit(self, unit: t.Value) -> None:
@@ -153,8 +156,17 @@ class _Gemm:
         """The left operand of the rows from `first`, where it lies or computed into scratch memory."""
         b, em, left = self.b, self.em, self.form.left
         if left.plain is None or not self.plan.left_in_place:
-            evaluate_rows(em, left.value, self.form.row, self.form.reduce, first, count, self.left_stride,
-                          self.rows_scratch, self.element)
+            evaluate_rows(
+                em,
+                left.value,
+                self.form.row,
+                self.form.reduce,
+                first,
+                count,
+                self.left_stride,
+                self.rows_scratch,
+                self.element,
+            )
             return _Rows(self.rows_scratch, self._operand(self.left_stride), 1, count)
         plain = left.plain
         row = self._operand(plain.outer)
@@ -180,7 +192,9 @@ class _Gemm:
             pointer, stride, element = self._right(panel, block, rows)
             first = b.icmp("eq", b.value(loop.iv), 0)
             follows = self.form.packed is not None
-            self._vectors(column, first_row, rows, _Panel(pointer, stride, element, start, count, first, follows))
+            self._vectors(
+                column, first_row, rows, _Panel(pointer, stride, element, start, count, first, follows)
+            )
         if self.form.direct is None:
             self._finish_panel(column, first_row, rows.count)
         elif not self._aligned:
@@ -210,10 +224,13 @@ class _Gemm:
             matrix: t.Index = 0
             for axis, _ in form.packed.batch:
                 matrix = b.add(b.mul(matrix, em.dim(axis.extent)), b.value(em.axes[axis.name]))
-            place = b.add(b.mul(b.add(b.mul(matrix, em.dim(plan.panels)), panel), em.dim(form.reduce.extent)),
-                          block.start)
-            pointer = b.offset(self.frame.pointers[form.packed.param.name], b.mul(place, plan.width),
-                               storage_type(dtype))
+            place = b.add(
+                b.mul(b.add(b.mul(matrix, em.dim(plan.panels)), panel), em.dim(form.reduce.extent)),
+                block.start,
+            )
+            pointer = b.offset(
+                self.frame.pointers[form.packed.param.name], b.mul(place, plan.width), storage_type(dtype)
+            )
             return pointer, plan.width, dtype
         plain = form.right.plain
         if plain is not None and plain.outer == 1:
@@ -288,8 +305,9 @@ class _Gemm:
         base = b.offset(self.frame.pointers[place.param.name], em.dim(place.base), self.element)
         return _Sums(b.offset(base, b.add(b.mul(first_row, stride), column), self.element), stride)
 
-    def _groups(self, tiles: Sequence[Tile], parts: t.Value | None, sums: _Sums, rows: _Rows,
-                panel: _Panel) -> None:
+    def _groups(
+        self, tiles: Sequence[Tile], parts: t.Value | None, sums: _Sums, rows: _Rows, panel: _Panel
+    ) -> None:
         """Run every group of rows over `parts` tiles side by side (None: as many as a panel has)."""
         b = self.b
         *rest, main = tiles
@@ -308,12 +326,15 @@ class _Gemm:
                 self._tile(tile, b.value(row), parts, sums, rows, panel)
             row = b.add(row, some)
 
-    def _tile(self, tile: Tile, row: t.Value, parts: t.Index | None, sums: _Sums, rows: _Rows,
-              panel: _Panel) -> None:
+    def _tile(
+        self, tile: Tile, row: t.Value, parts: t.Index | None, sums: _Sums, rows: _Rows, panel: _Panel
+    ) -> None:
         """Multiply `tile.rows` rows from `row` with a block of a panel, adding to the sums."""
         b, plan = self.b, self.plan
         parts = plan.panel // tile.vectors if parts is None else parts
-        left = b.offset(rows.pointer, b.add(b.mul(row, rows.row), b.mul(panel.start, rows.depth)), self.element)
+        left = b.offset(
+            rows.pointer, b.add(b.mul(row, rows.row), b.mul(panel.start, rows.depth)), self.element
+        )
         start = b.offset(sums.pointer, b.mul(row, sums.row), self.element)
         kernel = TileKernel(
             tile.rows,
@@ -333,11 +354,27 @@ class _Gemm:
             if panel.follows:
                 fetch, step = self._fetch(parts, row, b.value(loop.iv), rows, panel)
             target = b.offset(start, columns, self.element)
-            call_tile(b, kernel, TileArguments(left, rows.row, rows.depth, right, panel.stride, panel.count, target,
-                                               sums.row, panel.first, fetch, step))
+            call_tile(
+                b,
+                kernel,
+                TileArguments(
+                    left,
+                    rows.row,
+                    rows.depth,
+                    right,
+                    panel.stride,
+                    panel.count,
+                    target,
+                    sums.row,
+                    panel.first,
+                    fetch,
+                    step,
+                ),
+            )
 
-    def _fetch(self, parts: t.Index, row: t.Value, part: t.Value, rows: _Rows,
-               panel: _Panel) -> tuple[t.Value, t.Value]:
+    def _fetch(
+        self, parts: t.Index, row: t.Value, part: t.Value, rows: _Rows, panel: _Panel
+    ) -> tuple[t.Value, t.Value]:
         """Where this part of this group starts to fetch what comes next, and the step a number of the depth."""
         b, main = self.b, self.plan.tiles[-1]
         row_bytes = self.plan.width * storage_type(panel.element).bytes

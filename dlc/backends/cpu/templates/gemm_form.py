@@ -4,6 +4,7 @@
 finds where each operand lies: element (r, k) of a plain left operand is at `base + r * outer + k * reduce`.
 What cannot be merged becomes a batch axis (rows) or is computed with divisions (columns, reduce axes).
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -14,7 +15,17 @@ from dlc.backends.cpu import access
 from dlc.backends.cpu.templates.normalize import replace_axis
 from dlc.backends.cpu.templates.template import Declined
 from dlc.ir.dims import (
-    Dim, FloorDiv, Mod, Symbol, free_symbols, known_equal, linear, operands, product, substitute as substitute_dim)
+    Dim,
+    FloorDiv,
+    Mod,
+    Symbol,
+    free_symbols,
+    known_equal,
+    linear,
+    operands,
+    product,
+    substitute as substitute_dim,
+)
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.inspect import expr_dims, kernel_dims, loads, stage_dims
@@ -123,7 +134,11 @@ def _check_stages(kernel: Kernel) -> str | None:
                     return "a stage over other axes follows"
                 roots: tuple[e.Expr, ...] = (value,)
             case Store():
-                if set(stage.axes) != set(axes) or len(stage.axes) != len(axes) or stage.mode is not StoreMode.SET:
+                if (
+                    set(stage.axes) != set(axes)
+                    or len(stage.axes) != len(axes)
+                    or stage.mode is not StoreMode.SET
+                ):
                     return "a store that is not one of each element"
                 roots = (stage.value, *(entry for entry in stage.index if isinstance(entry, e.Expr)))
             case _:
@@ -155,8 +170,12 @@ def _turn_over(kernel: Kernel, contract: Contract) -> bool:
         return any(name in in_left - in_right for name in contract.out.axes)
     count = product(columns)
     constant = _single_constant(kernel, contract.left) is not None
-    return (constant and _single_constant(kernel, contract.right) is None
-            and isinstance(count, int) and count <= FEW_COLUMNS)
+    return (
+        constant
+        and _single_constant(kernel, contract.right) is None
+        and isinstance(count, int)
+        and count <= FEW_COLUMNS
+    )
 
 
 def _axes_of(value: e.Expr, kernel: Kernel) -> set[str]:
@@ -186,9 +205,22 @@ def _merged(original: Kernel, kernel: Kernel, contract: Contract) -> GemmForm | 
     merged = kernel.body[0]
     assert isinstance(merged, Contract)
     stages = tuple(stage for stage in kernel.body if isinstance(stage, Map | Store))
-    return GemmForm(original, kernel, tuple(batch), row, column, depth, merged.out.dtype, merged.out.name,
-                    Operand(merged.left, left), Operand(merged.right, right), packed, stages,
-                    _column_split(stages, column), direct)
+    return GemmForm(
+        original,
+        kernel,
+        tuple(batch),
+        row,
+        column,
+        depth,
+        merged.out.dtype,
+        merged.out.name,
+        Operand(merged.left, left),
+        Operand(merged.right, right),
+        packed,
+        stages,
+        _column_split(stages, column),
+        direct,
+    )
 
 
 # --- where an operand lies
@@ -235,7 +267,9 @@ def _row_chain(rows: list[Axis], place: Dim | None) -> tuple[list[Axis], list[Ax
     for innermost in reversed(rows):
         chain = [innermost]
         while True:
-            longer = next((axis for axis in rows if axis not in chain and _is_chain(place, [axis, *chain])), None)
+            longer = next(
+                (axis for axis in rows if axis not in chain and _is_chain(place, [axis, *chain])), None
+            )
             if longer is None:
                 break
             chain.insert(0, longer)
@@ -256,7 +290,9 @@ def _reduce_order(axes: list[Axis], left: Dim | None, right: Dim | None) -> list
     return axes
 
 
-def _direct(kernel: Kernel, contract: Contract, rows: Sequence[Axis], columns: Sequence[Axis]) -> Plain | None:
+def _direct(
+    kernel: Kernel, contract: Contract, rows: Sequence[Axis], columns: Sequence[Axis]
+) -> Plain | None:
     """The place of the sum where it is merely stored, with contiguous columns."""
     match kernel.body[1:]:
         case (Store(value=e.Read(), mask=()) as store,) if store.value.dtype is contract.out.dtype:
@@ -270,10 +306,15 @@ def _direct(kernel: Kernel, contract: Contract, rows: Sequence[Axis], columns: S
     return place if place is not None and place.reduce == 1 else None
 
 
-def _plain(kernel: Kernel, value: e.Expr, place: Dim | None, outer: Sequence[Axis],
-           reduce: Sequence[Axis]) -> Plain | None:
+def _plain(
+    kernel: Kernel, value: e.Expr, place: Dim | None, outer: Sequence[Axis], reduce: Sequence[Axis]
+) -> Plain | None:
     """Where a load lies over merged axes; None where it is no load or its axes do not merge."""
-    if not isinstance(value, e.Load) or place is None or not (_is_chain(place, outer) and _is_chain(place, reduce)):
+    if (
+        not isinstance(value, e.Load)
+        or place is None
+        or not (_is_chain(place, outer) and _is_chain(place, reduce))
+    ):
         return None
     zero: dict[str, Dim] = {axis.name: 0 for axis in (*outer, *reduce)}
     strides = []
@@ -286,8 +327,9 @@ def _plain(kernel: Kernel, value: e.Expr, place: Dim | None, outer: Sequence[Axi
     return Plain(kernel.param(value.param), substitute_dim(place, zero), strides[0], strides[1])
 
 
-def _packed(param: Param, place: Dim | None, batch: Sequence[Axis], reduce: Sequence[Axis],
-            columns: Sequence[Axis]) -> Packed | None:
+def _packed(
+    param: Param, place: Dim | None, batch: Sequence[Axis], reduce: Sequence[Axis], columns: Sequence[Axis]
+) -> Packed | None:
     """The constant's strides along all axes; None where an extent or stride is no number."""
     if place is None:
         return None

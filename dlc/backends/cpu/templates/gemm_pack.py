@@ -3,6 +3,7 @@
 A panel holds `width` columns; its rows are the numbers of the depth: element (k, c) at k * width + c. Columns
 beyond the matrix are zero, or any number that is never stored.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -26,14 +27,15 @@ def pack_constant(packed: Packed, width: int, data: Array) -> Array:
     flat = np.ascontiguousarray(data).reshape(-1)
     shape = [_extent(axis) for axis, _ in axes]
     matrix = np.lib.stride_tricks.as_strided(
-        flat[packed.base:], shape, [stride * flat.itemsize for _, stride in axes], writeable=False)
+        flat[packed.base :], shape, [stride * flat.itemsize for _, stride in axes], writeable=False
+    )
     batch, depth, columns = (_count(group) for group in (packed.batch, packed.reduce, packed.columns))
     panels = -(-columns // width)
     matrix = matrix.reshape(batch, depth, columns)
     result = np.zeros((batch, panels, depth, width), flat.dtype)
     for panel in range(panels):
-        part = matrix[:, :, panel * width:(panel + 1) * width]
-        result[:, panel, :, :part.shape[2]] = part
+        part = matrix[:, :, panel * width : (panel + 1) * width]
+        result[:, panel, :, : part.shape[2]] = part
     return result
 
 
@@ -61,7 +63,9 @@ class Block:
 class PanelPacker:
     """Writes code that packs blocks of an operand known at run time only."""
 
-    def __init__(self, em: ExpressionEmitter, column: Axis, depth: Axis, width: int, element: t.IRType) -> None:
+    def __init__(
+        self, em: ExpressionEmitter, column: Axis, depth: Axis, width: int, element: t.IRType
+    ) -> None:
         self.em = em
         self.b: FunctionBuilder = em.b
         self.column = column
@@ -72,20 +76,23 @@ class PanelPacker:
     def evaluate(self, value: e.Expr, block: Block, target: t.Value) -> None:
         """Pack by evaluating `value`, lanes along the columns."""
         b, em = self.b, self.em
-        columns = em.dim(self.column.extent)
-        with b.loop(0, block.count, name="pack") as loop:
-            for vector in range(self.width // LANES):
-                em.forget()
-                first = b.value(b.add(block.column, vector * LANES))
-                em.axes[self.depth.name] = b.value(b.add(block.start, loop.iv))
-                em.axes[self.column.name] = first
-                em.vector_axis = self.column.symbol
-                divisible = isinstance(self.column.extent, int) and self.column.extent % self.width == 0
-                em.mask = None if divisible else b.tail_mask(b.sub(columns, first), LANES)
-                lanes = em.emit_lanes(value)
-                em.mask = em.vector_axis = None
-                place = b.add(b.mul(loop.iv, self.width), vector * LANES)
-                b.store(lanes, b.offset(target, place, self.element))
+        extent = self.column.extent
+        left = b.sub(em.dim(extent), block.column)
+        vectors_end = b.smin(left, self.width)
+        with (
+            b.loop(0, block.count, name="pack") as loop,
+            b.loop(0, vectors_end, LANES, name="columns") as vector,
+        ):
+            em.forget()
+            em.axes[self.depth.name] = b.value(b.add(block.start, loop.iv))
+            em.axes[self.column.name] = b.value(b.add(block.column, vector.iv))
+            em.vector_axis = self.column.symbol
+            if not (isinstance(extent, int) and extent % LANES == 0):
+                em.mask = b.tail_mask(b.sub(left, vector.iv), LANES)
+            lanes = em.emit_lanes(value)
+            em.mask = em.vector_axis = None
+            place = b.add(b.mul(loop.iv, self.width), vector.iv)
+            b.store(lanes, b.offset(target, place, self.element))
         em.forget()
 
     def transpose(self, source: t.Value, plain: Plain, block: Block, target: t.Value) -> None:
@@ -98,29 +105,50 @@ class PanelPacker:
         end = b.smin(b.sub(em.dim(self.column.extent), block.column), self.width)
         with b.loop(0, end, LANES, name="columns") as columns:
             first = b.add(block.column, columns.iv)
-            pointers = [b.offset(base, b.mul(b.smin(b.add(first, lane), last), stride), self.element)
-                        for lane in range(LANES)]
+            pointers = [
+                b.offset(base, b.mul(b.smin(b.add(first, lane), last), stride), self.element)
+                for lane in range(LANES)
+            ]
             with b.loop(0, block.count, LANES, name="pack") as loop:
                 mask = b.tail_mask(b.sub(block.count, loop.iv), LANES)
-                rows = [b.masked_load(b.offset(pointer, loop.iv, self.element), mask, wide) for pointer in pointers]
+                rows = [
+                    b.masked_load(b.offset(pointer, loop.iv, self.element), mask, wide)
+                    for pointer in pointers
+                ]
                 for lane, vector in enumerate(b.transpose16(rows)):
                     place = b.add(b.mul(b.add(loop.iv, lane), self.width), columns.iv)
                     b.store(vector, b.offset(target, place, self.element))
 
 
-def evaluate_rows(em: ExpressionEmitter, value: e.Expr, row: Axis, depth: Axis, first: t.Value, rows: t.Value,
-                  stride: Dim, target: t.Value, element: t.IRType) -> None:
+def evaluate_rows(
+    em: ExpressionEmitter,
+    value: e.Expr,
+    row: Axis,
+    depth: Axis,
+    first: t.Value,
+    rows: t.Value,
+    stride: Dim,
+    target: t.Value,
+    element: t.IRType,
+) -> None:
     """Evaluate rows `first` ... of a left operand into memory, `stride` elements apart, lanes along the depth."""
     b = em.b
     extent, step = em.dim(depth.extent), em.dim(stride)
+    whole = b.round_down(extent, LANES)
+
+    def lanes(at: t.Index, memory: t.Value, mask: t.Value | None) -> None:
+        em.forget()
+        em.axes[depth.name] = b.value(at)
+        em.vector_axis, em.mask = depth.symbol, mask
+        values = em.emit_lanes(value)
+        em.vector_axis = em.mask = None
+        b.store(values, b.offset(memory, at, element))
+
     with b.loop(0, rows, name="row") as loop:
-        with b.loop(0, extent, LANES, name="lanes") as lanes:
-            em.forget()
-            em.axes[row.name] = b.value(b.add(first, loop.iv))
-            em.axes[depth.name] = b.value(lanes.iv)
-            em.vector_axis = depth.symbol
-            em.mask = b.tail_mask(b.sub(extent, lanes.iv), LANES)
-            values = em.emit_lanes(value)
-            em.mask = em.vector_axis = None
-            b.store(values, b.offset(b.offset(target, b.mul(loop.iv, step), element), lanes.iv, element))
+        em.axes[row.name] = b.value(b.add(first, loop.iv))
+        memory = b.offset(target, b.mul(loop.iv, step), element)
+        with b.loop(0, whole, LANES, name="lanes") as vectors:
+            lanes(vectors.iv, memory, None)
+        with b.loop(whole, extent, LANES, name="tail") as tail:
+            lanes(tail.iv, memory, b.tail_mask(b.sub(extent, tail.iv), LANES))
     em.forget()

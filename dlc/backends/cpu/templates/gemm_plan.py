@@ -3,6 +3,7 @@
 The order in which an element is summed depends on the depth alone: blocks of the depth are summed one after the
 other from zero and added in order, which is also what keeps the error of long sums small.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -105,9 +106,21 @@ def plan_gemm(form: GemmForm, target: CpuTarget) -> GemmPlan:
     wanted = maximum(1, minimum(MAX_CHUNKS, (work + GRAIN // 2) // GRAIN))
     groups = minimum(panels, ceildiv(wanted, maximum(1, points)))
     units = points * groups
-    return GemmPlan(form, panel, _tiles(main, rows, panel, registers_per_vector),
-                    _narrow(form.column.extent, panel, main), row_block, row_blocks, depth_block,
-                    depth_blocks, panels, groups, units, minimum(units, wanted), dots)
+    return GemmPlan(
+        form,
+        panel,
+        _tiles(main, rows, panel, registers_per_vector),
+        _narrow(form.column.extent, panel, main),
+        row_block,
+        row_blocks,
+        depth_block,
+        depth_blocks,
+        panels,
+        groups,
+        units,
+        minimum(units, wanted),
+        dots,
+    )
 
 
 def _are_dots(form: GemmForm) -> bool:
@@ -142,6 +155,7 @@ def _choose_tile(form: GemmForm, registers: int, per_vector: int) -> tuple[int, 
 
 def _tiles(main: Tile, rows: Dim, panel: int, per_vector: int) -> tuple[Tile, ...]:
     """The tiles that remainders of rows need, then the main one."""
+
     def wide(count: int) -> Tile:
         vectors = main.vectors
         while 2 * vectors <= panel and panel % (2 * vectors) == 0 and 2 * vectors * count * per_vector <= 8:

@@ -39,8 +39,7 @@ class TileKernel:
     @property
     def name(self) -> str:
         """The name of the function in a module."""
-        strides = "_".join("x" if s is None else str(s) for s in
-                           (self.width, self.depth, self.stride))
+        strides = "_".join("x" if s is None else str(s) for s in (self.width, self.depth, self.stride))
         flags = f"{'f' if self.fetch else ''}{'b' if self.blocks else ''}"
         return f"gemm_{self.rows}x{self.vectors}_{self.dtype.text}_{self.stored.text}_{strides}_{flags}"
 
@@ -68,7 +67,10 @@ def call_tile(b: FunctionBuilder, tile: TileKernel, arguments: TileArguments) ->
         _Tile(b.module, tile).emit()
     a = arguments
     first = b.zext(a.first, t.i64)
-    b.call(tile.name, [a.left, a.row, a.depth, a.right, a.stride, a.count, a.sums, a.width, first, a.fetch, a.step])
+    b.call(
+        tile.name,
+        [a.left, a.row, a.depth, a.right, a.stride, a.count, a.sums, a.width, first, a.fetch, a.step],
+    )
 
 
 class _Tile:
@@ -76,7 +78,19 @@ class _Tile:
 
     def __init__(self, module: Module, tile: TileKernel) -> None:
         self.tile = tile
-        names = ("left", "row", "depth", "right", "stride", "count", "sums", "width", "first", "fetch", "step")
+        names = (
+            "left",
+            "row",
+            "depth",
+            "right",
+            "stride",
+            "count",
+            "sums",
+            "width",
+            "first",
+            "fetch",
+            "step",
+        )
         pointers = {"left", "right", "sums", "fetch"}
         params = [(name, t.ptr if name in pointers else t.i64) for name in names]
         self.b = module.function(tile.name, params, internal=True)

@@ -1,8 +1,9 @@
 """What a kernel template is: a module that says whether it takes a kernel, and writes it.
 
-    match(kernel, target) -> Match | Declined      # decided from the kernel and the target alone
-    emit(module, name, match) -> CompiledKernel
+match(kernel, target) -> Match | Declined      # decided from the kernel and the target alone
+emit(module, name, match) -> CompiledKernel
 """
+
 from __future__ import annotations
 
 import dataclasses
