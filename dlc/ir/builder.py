@@ -14,7 +14,7 @@ from dlc.ir.types import TensorType
 
 
 class GraphBuilder:
-    """Adds nodes at the end of `graph`, or before `before` if given, and infers the types of their outputs."""
+    """Adds nodes at the end of `graph`, or before `before` if given, inferring the types of results."""
 
     def __init__(self, graph: Graph, before: Node | None = None, origin: tuple[str, ...] = ()) -> None:
         self.graph = graph

@@ -17,6 +17,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import onnx
+from onnx import helper
+
 from dlc.errors import Error
 from dlc.frontend.onnx import registry
 from dlc.frontend.onnx.importer import import_model
@@ -55,9 +58,19 @@ def child(path: str) -> dict[str, Any]:
     return {"outcome": outcome, "seconds": seconds, "mebibytes": mebibytes}
 
 
+def _warm_up() -> None:
+    """Load what every import loads."""
+    registry.operators()
+    info = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["y"])], "g", [info], [onnx.ValueInfoProto(name="y")]
+    )
+    import_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+
+
 def main() -> None:
     """Serve requests until stdin ends."""
-    registry.operators()
+    _warm_up()
     for line in sys.stdin:
         sys.stdout.flush()
         process = os.fork()

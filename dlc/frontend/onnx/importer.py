@@ -34,6 +34,7 @@ from dlc.frontend.onnx.signature import (
     InputSpec,
     ShapeSpec,
     Signature,
+    check_names,
     check_output,
     forced_extents,
     squeezed_extents,
@@ -171,16 +172,21 @@ class _Attempt:
 
     def forced_extents(self) -> dict[str, int]:
         """Named dims of inputs that the model leaves no choice about."""
-        outputs = [(info, self.scope.find(info.name)) for info in self.proto.graph.output
-                   if self.scope.defines(info.name)]
+        outputs = [
+            (info, self.scope.find(info.name))
+            for info in self.proto.graph.output
+            if self.scope.defines(info.name)
+        ]
         squeezed = squeezed_extents(self.graph.guards, self.signature, outputs)
         return squeezed | forced_extents(self.graph, self.signature)
 
     def result(self, extra: Sequence[str]) -> ImportedModel:
-        """The finished model; UnsupportedError with all findings, or ModelError for outputs that are not as
-        declared.
+        """The finished model, with the values named in `extra` as outputs too.
+
+        Raises UnsupportedError with all findings, ModelError for outputs of another type than declared.
         """
         names = [info.name for info in self.proto.graph.output]
+        check_names(names, "output")
         for name in extra:
             if not self.scope.defines(name):
                 raise InputError(f"the model has no value '{printable(name)}'", code="input/name")

@@ -14,6 +14,7 @@ from dlc.errors import Finding, InputError, ModelError, UnsupportedError, printa
 from dlc.frontend.onnx.tensors import checked_shape, element_type
 from dlc.ir.dims import Dim, Guard, Relation, Symbol, terms_of, to_text
 from dlc.ir.graph import Graph, ShapeSource, Value
+from dlc.ir.text import RESERVED
 from dlc.ir.types import TensorType
 from dlc.limits import Limits
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 ShapeSpec: TypeAlias = "int | Sequence[int | str | None]"
 
 logger = logging.getLogger("dlc")
-
-#: Functions of the text of dims, which a symbol may not be named after.
-_RESERVED = {"min", "max", "ceildiv", "broadcast"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Signature:
         #: Symbol name -> (minimum, typical, maximum) extent.
         self.hints: dict[str, tuple[int, int, int]] = {}
         self.inputs: list[InputSpec] = []
-        self._taken: set[str] = set(_RESERVED)
+        self._taken: set[str] = set(RESERVED)
         self._used: set[str] = set()
 
     def declare(self, infos: Sequence[ValueInfoProto]) -> Iterator[Value]:
@@ -63,6 +61,7 @@ class Signature:
         Raises ModelError for malformed types, UnsupportedError for inputs that are no tensors or have no
         rank, and InputError (code "input/option") for entries of `shapes` that fit nothing.
         """
+        check_names([info.name for info in infos], "input")
         declared = [(info.name, self._wishes(info)) for info in infos]
         for (name, wishes), info in zip(declared, infos, strict=True):
             what = f"input '{printable(name)}'"
@@ -243,9 +242,23 @@ def squeezed_extents(
         if not isinstance(value, Value) or not isinstance(value.type, TensorType):
             continue
         if tensor.HasField("shape") and len(tensor.shape.dim) < value.type.rank:
-            forced |= {names[dim]: 1 for dim in value.type.shape
-                       if isinstance(dim, Symbol) and dim in names and dim in squeezed}
+            forced |= {
+                names[dim]: 1
+                for dim in value.type.shape
+                if isinstance(dim, Symbol) and dim in names and dim in squeezed
+            }
     return forced
+
+
+def check_names(names: Sequence[str], what: str) -> None:
+    """ModelError (code "model/graph") for a name that is empty or occurs twice."""
+    seen: set[str] = set()
+    for name in names:
+        if not name:
+            raise ModelError(f"an {what} has no name", code="model/graph")
+        if name in seen:
+            raise ModelError(f"two {what}s are called '{printable(name)}'", code="model/graph")
+        seen.add(name)
 
 
 def check_output(name: str, value: Value, declared: TypeProto) -> None:
