@@ -212,6 +212,11 @@ class IntegerOps(Folding):
             raise InternalError(f"{condition} cannot select among {x.type}")
         if condition.constant is not None:
             return x if condition.constant else y
+        if x.type.is_float and x.type.bits == 16:
+            # As integers: without instructions for the type LLVM selects its numbers by way of library calls.
+            bits = x.type.with_element(t.i16)
+            chosen = self.select(condition, *(self.pure(bits, f"bitcast {v} to {bits}", v) for v in (x, y)))
+            return self.pure(x.type, f"bitcast {chosen} to {x.type}", chosen)
         text = f"select {condition}, {x}, {y}"
         if x.type.is_float:
             return self.instruction(x.type, text, condition, x, y)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dlc.backends.cpu.compiled import CompiledKernel
 from dlc.backends.cpu.module import Module
-from dlc.backends.cpu.templates import convolution, depthwise, gemm, nest
+from dlc.backends.cpu.templates import attention, convolution, depthwise, gemm, nest
 from dlc.backends.cpu.templates.template import Match
 from dlc.lowering.kernel import Kernel
 
@@ -16,6 +16,9 @@ def emit_kernel(module: Module, name: str, kernel: Kernel) -> CompiledKernel:
     small = depthwise.match(kernel)
     if isinstance(small, depthwise.Match):
         return depthwise.emit(module, name, small)
+    heads = attention.match(kernel, module.target)
+    if isinstance(heads, Match):
+        return attention.emit(module, name, heads)
     product = gemm.match(kernel, module.target)
     if isinstance(product, Match):
         return gemm.emit(module, name, product)
