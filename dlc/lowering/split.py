@@ -7,32 +7,85 @@ from __future__ import annotations
 
 import dataclasses
 
+from dlc.errors import InternalError
 from dlc.lowering import expr as e
 from dlc.lowering.draft import LoweredKernel
 from dlc.lowering.inspect import loads, roots, stages, used_axes
 from dlc.lowering.kernel import Access, Contract, Map, Recur, Reduce, Routine, Stage, Store
 
 
+@dataclasses.dataclass(eq=False)
+class _Nest:
+    """Stages that run together, and the parameters that they read and store to."""
+
+    body: list[Stage]
+    reads: set[str]
+    writes: set[str]
+
+    def conflicts(self, other: _Nest) -> bool:
+        """Whether the order of the two matters: one stores what the other reads or stores."""
+        return bool(self.writes & (other.reads | other.writes) or self.reads & other.writes)
+
+
 def split_nests(lowered: LoweredKernel) -> list[LoweredKernel]:
-    """The nests of a kernel, in order."""
-    kernel = lowered.kernel
-    groups: list[list[Stage]] = []
-    owner: dict[str, int] = {}
-    for stage in kernel.body:
-        used = {owner[name] for name in _locals_read(stage) if name in owner}
-        target = min(used) if used else len(groups)
-        if target == len(groups):
-            groups.append([])
-        for other in sorted(used - {target}):
-            groups[target].extend(groups[other])
-            groups[other] = []
-            owner.update({name: target for name, group in owner.items() if group == other})
-        groups[target].append(stage)
-        owner.update(dict.fromkeys(_locals_defined(stage), target))
-    nests = [tuple(group) for group in groups if group]
+    """The nests of a kernel, in order.
+
+    Raises InternalError where stages that share locals cannot run together, because a nest that has to stand
+    between them stores what one of them reads, or reads what one of them stores.
+    """
+    nests: list[_Nest] = []
+    owner: dict[str, _Nest] = {}
+    for stage in lowered.kernel.body:
+        nest = _nest(stage)
+        read = {owner[name] for name in _locals_read(stage) if name in owner}
+        members = [*(each for each in nests if each in read), nest]
+        nests.append(nest)
+        if len(members) > 1:
+            nest = _join(nests, members, lowered)
+            owner.update({name: nest for name, each in owner.items() if each in members})
+        owner.update(dict.fromkeys(_locals_defined(stage), nest))
     if len(nests) == 1:
         return [lowered]
-    return [_part(lowered, nest) for nest in nests]
+    return [_part(lowered, tuple(nest.body)) for nest in nests]
+
+
+def _nest(stage: Stage) -> _Nest:
+    reads = {load.param for load in loads((stage,))}
+    writes: set[str] = set()
+    for inner in stages((stage,)):
+        match inner:
+            case Store():
+                writes.add(inner.param)
+            case Routine():
+                reads.update(inner.params)
+                writes.update(inner.params)
+    return _Nest([stage], reads, writes)
+
+
+def _join(nests: list[_Nest], members: list[_Nest], lowered: LoweredKernel) -> _Nest:
+    """Replace `members`, in order, by one nest, at the first of their places that the others allow."""
+    positions = [nests.index(member) for member in members]
+    for target in positions:
+        crossed = (
+            (member, nests[between])
+            for member, at in zip(members, positions, strict=True)
+            for between in range(min(at, target), max(at, target) + 1)
+            if nests[between] not in members
+        )
+        if any(member.conflicts(other) for member, other in crossed):
+            continue
+        merged = _Nest(
+            [stage for member in members for stage in member.body],
+            {name for member in members for name in member.reads},
+            {name for member in members for name in member.writes},
+        )
+        nests[target] = merged
+        nests[:] = [nest for nest in nests if nest not in members]
+        return merged
+    raise InternalError(
+        f"the stages of kernel {lowered.kernel.name} cannot be put in order",
+        node=", ".join(lowered.kernel.origins) or None,
+    )
 
 
 def _part(lowered: LoweredKernel, body: tuple[Stage, ...]) -> LoweredKernel:

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Node
-from dlc.ir.ops.pointwise import Activation, Binary, Cast, Clip, Compare, IsInf, Unary, Where
+from dlc.ir.ops.pointwise import Activation, Binary, Clip, Compare, IsInf, Unary, Where
 from dlc.lowering import expr as e
 from dlc.lowering.draft import Draft, arithmetic_dtype, cast, unary
 from dlc.lowering.rules.formulas import UNARY_FORMULAS, activation, binary_formula, clip, compare, select
 from dlc.lowering.rules.registry import NotLowered, rule
 
 
-def _require_machine_types(draft: Draft, node: Node) -> None:
-    for value in (*node.operands, *node.outputs):
-        dtype = value.tensor.dtype
-        if (
-            dtype in (DType.STRING, DType.C64, DType.C128)
-            or (dtype.bits < 16 and dtype.is_float)
-            or dtype.bits < 8
-        ):
-            raise NotLowered(f"{dtype.text} elements have no native arithmetic yet")
-
-
-@rule(Unary, Activation, Clip, IsInf, Cast)
+@rule(Unary, Activation, Clip, IsInf)
 def pointwise(draft: Draft, node: Node) -> None:
     """y[i] = f(x[i])."""
-    _require_machine_types(draft, node)
     axes = draft.axes_of(node.outputs[0].tensor.shape)
     source = draft.operand(0)
     x = draft.load_arithmetic(source, axes)
@@ -38,8 +26,6 @@ def pointwise(draft: Draft, node: Node) -> None:
             y = clip(x, low, high)
         case IsInf(positive, negative):
             y = _is_inf(x, positive, negative)
-        case Cast(to):
-            y = convert(draft.load(source, axes), to)
         case _:
             raise NotLowered(f"{node.op.name} is not pointwise")
     draft.store(node.outputs[0], axes, y)
@@ -58,17 +44,9 @@ def _is_inf(x: e.Expr, positive: bool, negative: bool) -> e.Expr:
     return e.Const(DType.BOOL, False)
 
 
-def convert(x: e.Expr, to: DType) -> e.Expr:
-    """ONNX Cast: floats to integers truncate and wrap, anything to bool is != 0."""
-    if to is DType.BOOL:
-        return x if x.dtype is DType.BOOL else compare("ne", cast(x, arithmetic_dtype(x.dtype)), 0)
-    return cast(x, to, e.CastMode.RNE if to.is_float else e.CastMode.WRAP)
-
-
 @rule(Binary)
 def binary_operator(draft: Draft, node: Node) -> None:
     """y[i] = f(a[i], b[i]) with broadcasting."""
-    _require_machine_types(draft, node)
     assert isinstance(node.op, Binary)
     shape = node.outputs[0].tensor.shape
     axes = draft.axes_of(shape)
@@ -84,7 +62,6 @@ def binary_operator(draft: Draft, node: Node) -> None:
 @rule(Compare)
 def comparison(draft: Draft, node: Node) -> None:
     """y[i] = a[i] ? b[i] as bool, with broadcasting."""
-    _require_machine_types(draft, node)
     assert isinstance(node.op, Compare)
     shape = node.outputs[0].tensor.shape
     axes = draft.axes_of(shape)
@@ -96,7 +73,6 @@ def comparison(draft: Draft, node: Node) -> None:
 @rule(Where)
 def where(draft: Draft, node: Node) -> None:
     """y[i] = x[i] where condition[i], else z[i], with broadcasting."""
-    _require_machine_types(draft, node)
     shape = node.outputs[0].tensor.shape
     axes = draft.axes_of(shape)
     condition, then, otherwise = (draft.load_broadcast(draft.operand(i), axes, shape) for i in range(3))

@@ -8,12 +8,16 @@ import pkgutil
 from collections.abc import Callable
 from typing import TypeAlias
 
+from dlc.ir.dtypes import DType
 from dlc.ir.graph import Node
 from dlc.ir.operator import Operator
 from dlc.lowering.draft import Draft, LoweredKernel, Names
+from dlc.lowering.expr import Const
 
 Rule: TypeAlias = Callable[[Draft, Node], None]
 _RULES: dict[type[Operator], Rule] = {}
+#: Element types that generated code does not hold.
+_FOREIGN = frozenset({DType.STRING, DType.C64, DType.C128})
 
 
 class NotLowered(Exception):
@@ -44,9 +48,21 @@ def lower_node(node: Node, names: Names) -> LoweredKernel:
     function = _RULES.get(type(node.op))
     if function is None:
         raise NotLowered(f"no kernel is written for {node.op.name}")
+    for value in (*node.operands, *node.outputs):
+        if value.tensor.dtype in _FOREIGN:
+            raise NotLowered(f"kernels work on numbers and bool, not on {value.tensor.dtype.text}")
     draft = Draft(names, node)
-    function(draft, node)
+    if all(0 in value.tensor.shape for value in node.outputs):
+        _nothing(draft, node)
+    else:
+        function(draft, node)
     return draft.finish()
+
+
+def _nothing(draft: Draft, node: Node) -> None:
+    """Stores over no points, for results without elements."""
+    for value in node.outputs:
+        draft.store(value, draft.axes_of(value.tensor.shape), Const(value.tensor.dtype, 0))
 
 
 def lowered_operators() -> frozenset[type[Operator]]:

@@ -80,6 +80,8 @@ class _Nest:
 
     def emit(self) -> CompiledKernel:
         b, em = self.b, self.em
+        if self.plan.points == 0:
+            return self.frame.finish("nest", 0)
         for local, (place, inner) in self.scratch_offsets.items():
             pointer = b.byte_offset(self.frame.scratch, em.dim(place))
             self._keep(_ScratchLocal(local, pointer, tuple(self.symbol[a] for a in inner)))

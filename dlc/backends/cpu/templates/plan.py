@@ -41,7 +41,8 @@ class NestPlan:
 
     `outer`: axes shared by all stages. Of them `linear` (with `block_axis`, pieces of the vector axis) make the
     space of points that chunks share out, `nested` are loops within a point, `vector_axis` (None: stages choose
-    inner ones) is in lanes. `points` is the size of the linear space.
+    inner ones) is in lanes. `points` is the size of the linear space. `ordered` axes run one number after the
+    other, within a point: stores at indices from data may hit one element at several of their numbers.
     """
 
     kernel: Kernel
@@ -52,7 +53,7 @@ class NestPlan:
     block: int
     block_axis: str
     points: Dim
-    serial: bool
+    ordered: frozenset[str]
 
 
 def domain(stage: Stage) -> tuple[str, ...]:
@@ -126,12 +127,10 @@ def plan_nest(kernel: Kernel) -> NestPlan:
     crossed = crossed_axes(kernel)
     outer = [axis.name for axis in kernel.axes
              if axis.name not in crossed and all(axis.name in axes for axes in shared)]
-    serial = any(isinstance(s, Store) and _may_collide(s) for s in stages(kernel.body))
-    if serial:
-        return NestPlan(kernel, tuple(outer), tuple((a, kernel.extent(a)) for a in outer), (), None, 0, "",
-                        product([kernel.extent(a) for a in outer]), True)
-    vector = _choose_vector_axis(kernel, outer)
-    loops = [axis for axis in outer if axis != vector]
+    ordered = frozenset(axis for store in stages(kernel.body) if isinstance(store, Store)
+                        for axis in _colliding_axes(kernel, store))
+    vector = _choose_vector_axis(kernel, [axis for axis in outer if axis not in ordered])
+    loops = [axis for axis in outer if axis != vector and axis not in ordered]
     block, block_axis = 0, ""
     nested: list[str] = []
     if vector is not None:
@@ -144,14 +143,30 @@ def plan_nest(kernel: Kernel) -> NestPlan:
     space: list[tuple[str, Dim]] = [(axis, kernel.extent(axis)) for axis in loops]
     if block and vector is not None:
         space.append((block_axis, ceildiv(kernel.extent(vector), block)))
+    nested += [axis for axis in outer if axis in ordered]
     points = product([extent for _, extent in space])
-    return NestPlan(kernel, tuple(outer), tuple(space), tuple(nested), vector, block, block_axis, points, False)
+    return NestPlan(kernel, tuple(outer), tuple(space), tuple(nested), vector, block, block_axis, points,
+                    ordered)
 
 
-def _may_collide(store: Store) -> bool:
-    """Whether two points of the store may update one element, so that their order counts."""
-    from_data = any(isinstance(entry, e.Expr) for entry in store.index)
-    return from_data and (store.mode is not StoreMode.SET or store.duplicates is Duplicates.LAST_WINS)
+def _colliding_axes(kernel: Kernel, store: Store) -> set[str]:
+    """The axes along which points of the store may hit one element, so that their order counts.
+
+    Points that differ along an axis never do where entries of the index speak of this axis alone, each number
+    of it giving them others: then the place that they make up is proportional to it.
+    """
+    if store.mode is StoreMode.SET and store.duplicates is Duplicates.FORBIDDEN:
+        return set()
+    dims: list[Dim] = [0 if isinstance(entry, e.Expr) else entry for entry in store.index]
+    place = access.offset(kernel.param(store.param), dims)
+    colliding = set(store.axes)
+    for name in store.axes:
+        axis = kernel.axis(name).symbol
+        affine = linear(place, axis)
+        alone = all(free_symbols(dim) <= {axis} for dim in dims if axis in free_symbols(dim))
+        if alone and affine is not None and affine[0] != 0:
+            colliding.discard(name)
+    return colliding
 
 
 def _size(dim: Dim) -> int:
@@ -243,11 +258,9 @@ def _axes_of(expr: e.Expr) -> set[Symbol]:
 
 def inner_vector_axis(plan: NestPlan, stage: Stage, axes: Sequence[str]) -> str | None:
     """Which of a stage's inner `axes` to put in lanes; None when a scalar loop is no worse."""
-    if plan.serial:
-        return None
     best, best_cost = None, _trips(plan.kernel, stage) * max(1, len(_accesses(stage)))
     for axis in reversed(axes):
-        if not _sequential(stage, axis):
+        if axis not in plan.ordered and not _sequential(stage, axis):
             cost = _stage_cost(plan.kernel, stage, axis)
             if cost < best_cost:
                 best, best_cost = axis, cost
@@ -256,8 +269,6 @@ def inner_vector_axis(plan: NestPlan, stage: Stage, axes: Sequence[str]) -> str 
 
 def chunk_count(plan: NestPlan) -> Dim:
     """Chunks of a launch: by work, at most one a point; the same whatever the number of threads."""
-    if plan.serial:
-        return minimum(plan.points, 1)
     work: Dim = 0
     for stage in plan.kernel.body:
         each = product([plan.kernel.extent(axis) for axis in all_axes(stage)])
