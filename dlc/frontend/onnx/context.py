@@ -70,6 +70,13 @@ class NodeContext:
             self.fail(f"operand {index} is missing")
         return value
 
+    def single(self, index: builtins.int) -> Value:
+        """Operand `index`, which must hold one element: a scalar, or what exporters write for one."""
+        value = self.required(index)
+        if not isinstance(value.type, TensorType) or value.type.elements != 1:
+            self.fail(f"operand {index} must hold one element, but is {value.type}")
+        return value
+
     def wants(self, index: int) -> bool:
         """Whether the node names output `index`."""
         return index < len(self.output_names) and bool(self.output_names[index])

@@ -82,7 +82,7 @@ def range_(ctx: NodeContext) -> Value:
 
 def _range_extent(ctx: NodeContext) -> tuple[Dim, Array | None]:
     """The number of elements of Range, and its elements as Dims where they are known."""
-    constants = [ctx.constant(index) for index in range(3)]
+    constants = [ctx.importer.constant(ctx.single(index)) for index in range(3)]
     start, limit, delta = (None if array is None else array.reshape(-1)[0] for array in constants)
     if start is not None and limit is not None and delta is not None and start.dtype.kind == "f":
         with np.errstate(all="ignore"):

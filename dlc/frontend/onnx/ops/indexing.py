@@ -119,10 +119,13 @@ def one_hot(ctx: NodeContext) -> Value:
 
 def _depth(ctx: NodeContext) -> Dim:
     """The depth of OneHot, a number of any type."""
+    depth = ctx.single(1)
     constant = ctx.constant(1)
     if constant is not None:
-        return int(constant.reshape(-1)[0])
-    depth = ctx.required(1)
+        number = constant.reshape(-1)[0]
+        if not np.isfinite(number) or number < 0:
+            ctx.fail(f"the depth is {number}")
+        return int(number)
     if not depth.tensor.dtype.is_integer:
         depth = ctx.add(Cast(DType.I64), depth)
     bound: Dim = ctx.importer.dims(depth, ctx).reshape(-1)[0]

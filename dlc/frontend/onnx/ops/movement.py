@@ -97,7 +97,7 @@ def _even_parts(ctx: NodeContext, extent: Dim, count: int) -> list[Dim]:
 @importer("Trilu", since=14)
 def trilu(ctx: NodeContext) -> Value:
     """Keep the upper or lower triangle of the last two axes."""
-    (k,) = ctx.dims(1) if ctx.optional(1) is not None else (0,)
+    (k,) = ctx.dims_of(ctx.single(1)) if ctx.optional(1) is not None else (0,)
     return ctx.add(Trilu(bool(ctx.int("upper", 1)), k), ctx.required(0))
 
 
