@@ -15,7 +15,19 @@ from dlc.ir.dims import Dim, Symbol, known_equal, minimum
 from dlc.ir.dtypes import DType, Kind
 from dlc.ir.graph import Node, Value
 from dlc.ir.types import TensorType
-from dlc.lowering.expr import Binary, Cast, CastMode, Const, Expr, Index, InRange, Load, Read, Unary
+from dlc.lowering.expr import (
+    Binary,
+    Cast,
+    CastMode,
+    Const,
+    Expr,
+    Index,
+    InRange,
+    Load,
+    Read,
+    Unary,
+    simplify_mask,
+)
 from dlc.lowering.kernel import (
     Access,
     Axis,
@@ -155,8 +167,9 @@ class Draft:
     def load(
         self, value: Value, index: Sequence[Index], mask: Sequence[InRange] = (), other: Expr | None = None
     ) -> Expr:
-        """An element of `value`, in its own type."""
-        return Load(value.tensor.dtype, self.param(value), tuple(index), tuple(mask), other)
+        """An element of `value`, in its own type; `other` where a condition of `mask` fails."""
+        mask = simplify_mask(tuple(mask))
+        return Load(value.tensor.dtype, self.param(value), tuple(index), mask, other if mask else None)
 
     def load_arithmetic(
         self, value: Value, index: Sequence[Index], mask: Sequence[InRange] = (), other: Expr | None = None

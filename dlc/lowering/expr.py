@@ -235,11 +235,13 @@ def rewrite(root: Expr, leaf: Callable[[Expr], Expr | None], dim: Callable[[Dim]
             case Select(dtype, condition, then, otherwise):
                 new = Select(dtype, done[condition], done[then], done[otherwise])
             case Load(dtype, param, index, mask, other):
-                instead = None if other is None else done[other]
-                new = Load(dtype, param, tuple(map(entry, index)), map_mask(mask, move), instead)
+                mask = map_mask(mask, move)
+                instead = done[other] if mask and other is not None else None
+                new = Load(dtype, param, tuple(map(entry, index)), mask, instead)
             case Read(dtype, local, dims, mask, other):
-                instead = None if other is None else done[other]
-                new = Read(dtype, local, tuple(map(move, dims)), map_mask(mask, move), instead)
+                mask = map_mask(mask, move)
+                instead = done[other] if mask and other is not None else None
+                new = Read(dtype, local, tuple(map(move, dims)), mask, instead)
             case Iota(dtype, index_dim):
                 new = Iota(dtype, move(index_dim))
             case _:
@@ -260,7 +262,7 @@ def map_mask(mask: tuple[InRange, ...], dim: Callable[[Dim], Dim]) -> tuple[InRa
 
 
 def simplify_mask(mask: tuple[InRange, ...]) -> tuple[InRange, ...]:
-    """The mask without conditions that always hold and without repetitions."""
+    """The mask without conditions that hold by the ranges of their symbols, and without repetitions."""
     kept: dict[InRange, None] = {}
     for m in mask:
         if not (is_nonnegative(m.index - m.low) and is_nonnegative(m.high - m.index - 1)):

@@ -45,6 +45,20 @@ def roots(stage: Stage) -> tuple[e.Expr, ...]:
     return ()
 
 
+def defined_locals(stage: Stage) -> tuple[LocalTensor, ...]:
+    """The locals that a stage itself defines, not those of the stages inside it."""
+    match stage:
+        case Map(out, _):
+            return (out,)
+        case Contract():
+            return (stage.out,)
+        case Reduce(outs, _, _, _):
+            return outs
+        case Recur():
+            return tuple(state.local for state in stage.states)
+    return ()
+
+
 def loads(body: tuple[Stage, ...]) -> Iterator[e.Load]:
     """Every distinct load."""
     seen: set[e.Load] = set()
@@ -58,12 +72,17 @@ def loads(body: tuple[Stage, ...]) -> Iterator[e.Load]:
 def expr_dims(root: e.Expr) -> Iterator[Dim]:
     """Every Dim in an expression."""
     for node in e.walk(root):
-        match node:
-            case e.Load() | e.Read():
-                yield from (entry for entry in node.index if not isinstance(entry, e.Expr))
-                yield from mask_dims(node.mask)
-            case e.Iota():
-                yield node.index
+        yield from node_dims(node)
+
+
+def node_dims(node: e.Expr) -> Iterator[Dim]:
+    """The Dims of an expression itself, not those of its operands."""
+    match node:
+        case e.Load() | e.Read():
+            yield from (entry for entry in node.index if not isinstance(entry, e.Expr))
+            yield from mask_dims(node.mask)
+        case e.Iota():
+            yield node.index
 
 
 def mask_dims(mask: Sequence[e.InRange]) -> Iterator[Dim]:

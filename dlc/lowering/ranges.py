@@ -1,0 +1,281 @@
+"""Proofs about index expressions: what a Dim is at least, over all points of some axes.
+
+A Dim is bounded by putting each axis at an end of its range, according to the sign of what it is multiplied
+with, and the rest is left to the proofs of `dlc.ir.dims`. Three things help where that is not enough: what a
+mask or a guard says; that every axis of a stage has a point, or else there is nothing to prove; and telling
+apart the cases that a symbol is 0, 1 or more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+
+from dlc.ir.dims import (
+    Broadcast,
+    Dim,
+    FloorDiv,
+    Max,
+    Min,
+    Mod,
+    Product,
+    Sum,
+    Symbol,
+    bounds,
+    factors_of,
+    floordiv,
+    free_symbols,
+    is_nonnegative,
+    is_positive,
+    known_le,
+    maximum,
+    minimum,
+    operands,
+    product,
+    rebuild,
+    sort_key,
+    substitute,
+    terms_of,
+)
+from dlc.lowering.assumptions import NOTHING, Assumptions
+from dlc.lowering.expr import InRange
+
+#: Symbols whose cases are told apart, at most so many of so many candidates.
+_SPLIT = 2
+_CANDIDATES = 5
+#: Axes up to this extent may be split into their points.
+_SHORT = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The points of some axes, given by their extents, at which `mask` holds."""
+
+    extents: Mapping[str, Dim]
+    assumptions: Assumptions = NOTHING
+    mask: tuple[InRange, ...] = ()
+
+    def given(self, mask: Sequence[InRange]) -> Space:
+        """The space of those points where `mask` holds too."""
+        return dataclasses.replace(self, mask=(*self.mask, *mask))
+
+    def within(self, index: Dim, low: Dim, high: Dim) -> bool:
+        """Whether low <= index < high is proved at every point."""
+        if any(m.index is index and known_le(low, m.low) and known_le(m.high, high) for m in self.mask):
+            return True
+        return self.nonnegative(index - low) and self.nonnegative(high - 1 - index)
+
+    def nonnegative(self, dim: Dim) -> bool:
+        """Whether `dim` >= 0 is proved at every point."""
+        if is_nonnegative(dim):
+            return True
+        # First with quotients and the like as symbols of known range, then with their meaning.
+        views = [_View(self, dim, abstract=True)] if self.assumptions.least else []
+        proofs = [_Proof(view, _Case({}), view.dim) for view in (*views, _View(self, dim, abstract=False))]
+        return any(proof.directly() for proof in proofs) or any(proof.by_cases() for proof in proofs)
+
+
+class _View:
+    """A question as it is proved: assumptions put in, broadcast indices as axes of their own."""
+
+    def __init__(self, space: Space, dim: Dim, abstract: bool) -> None:
+        self._assumptions = space.assumptions
+        self._atoms: dict[Dim, Dim] = {}
+        if abstract:
+            for number, (atom, least) in enumerate(space.assumptions.least.items()):
+                self._atoms[atom] = Symbol(f"atom.{number}", least)
+        self._atoms |= space.assumptions.atoms
+        self._given = space.extents
+        self.extents = {name: self._form(extent) for name, extent in space.extents.items()}
+        self.dim = self._form(dim)
+        conditions = (d for m in space.mask for d in (m.index - m.low, m.high - 1 - m.index))
+        self.known = [self._form(condition) for condition in conditions]
+        self.facts = [self._form(fact) for fact in space.assumptions.facts]
+
+    def _form(self, dim: Dim) -> Dim:
+        return self._rebuilt(substitute(dim, self._assumptions.equal))
+
+    def _rebuilt(self, dim: Dim) -> Dim:
+        if dim in self._atoms:
+            return self._atoms[dim]
+        match dim:
+            case Product((Symbol(axis), Min((less, 1)))) if axis in self._given:
+                return self._clamped(dim, axis, less + 1)
+            case Symbol() | int():
+                return dim
+        return rebuild(dim, [self._rebuilt(operand) for operand in operands(dim)])
+
+    def _clamped(self, dim: Dim, axis: str, extent: Dim) -> Dim:
+        """``i * min(n - 1, 1)``, where n broadcasts to the extent of i, as an axis of extent n.
+
+        It is the index of an operand that may be broadcast: 0 if n is 1, else i.
+        """
+        if not self._assumptions.broadcasts(extent, substitute(self._given[axis], self._assumptions.equal)):
+            return dim
+        name = f"{axis}.{len(self.extents)}"
+        self.extents[name] = self._form(extent)
+        return Symbol(name)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    """Replacements that hold in one case of a proof."""
+
+    replaced: Mapping[str, Dim]
+
+    def of(self, dim: Dim) -> Dim:
+        return substitute(dim, self.replaced)
+
+    def further(self, name: str, value: Dim) -> _Case:
+        step = {name: value}
+        return _Case({**{n: substitute(d, step) for n, d in self.replaced.items()}, **step})
+
+
+class _Proof:
+    """The attempt to prove a dim non-negative in one case."""
+
+    def __init__(self, view: _View, case: _Case, dim: Dim) -> None:
+        for extent in view.extents.values():
+            case = _with_points(case.of(extent), case)
+        self._view = view
+        self._case = case
+        self._dim = case.of(dim)
+        self._extents = {name: case.of(extent) for name, extent in view.extents.items()}
+        self._known = [case.of(known) for known in view.known]
+        self._known += [extent - 1 for extent in self._extents.values() if not isinstance(extent, int)]
+        self._facts = [case.of(fact) for fact in view.facts]
+
+    def by_cases(self) -> bool:
+        """Whether the proof succeeds in each of some cases that together are all."""
+        choices = self._choices(self._dim)
+        for count in range(1, _SPLIT + 1):
+            for names in itertools.combinations(choices, count):
+                cases = itertools.product(*(choices[name] for name in names))
+                if all(self._in_case(dict(zip(names, values))) for values in cases):
+                    return True
+        return False
+
+    def _in_case(self, values: Mapping[str, Dim]) -> bool:
+        case = self._case
+        for name, value in values.items():
+            case = case.further(name, value)
+        return _Proof(self._view, case, self._view.dim).directly()
+
+    def _choices(self, dim: Dim) -> dict[str, list[Dim]]:
+        """What to tell apart: short axes that multiply others, and whether a symbol is 0, 1 or more."""
+        choices: dict[str, list[Dim]] = {}
+        for monomial, _ in terms_of(dim)[0]:
+            for factor in factors_of(monomial) if isinstance(monomial, Product) else ():
+                extent = self._extents.get(factor.name) if isinstance(factor, Symbol) else None
+                if isinstance(factor, Symbol) and isinstance(extent, int) and extent <= _SHORT:
+                    choices[factor.name] = list(range(extent))
+        symbols = {s for d in (dim, *self._extents.values()) for s in free_symbols(d)}
+        candidates = sorted(
+            (s for s in symbols if s.name not in self._extents and s.lo in (0, 1)), key=sort_key
+        )
+        for symbol in candidates[:_CANDIDATES]:
+            small = [n for n in (0, 1) if n >= (symbol.lo or 0) and (symbol.hi is None or n <= symbol.hi)]
+            more = [] if symbol.hi is not None and symbol.hi < 2 else [Symbol(symbol.name, 2, symbol.hi)]
+            choices[symbol.name] = [*small, *more]
+        return choices
+
+    def directly(self) -> bool:
+        """Whether the proof succeeds without telling cases apart."""
+        if any(isinstance(extent, int) and extent < 1 for extent in self._extents.values()):
+            return True
+        least = self._bounded(self._dim, upper=False)
+        targets = [self._dim] if least is None else [self._dim, least]
+        if any(map(is_nonnegative, targets)):
+            return True
+        for known in self._known:
+            if any(is_nonnegative(target - known) for target in targets):
+                return True
+            rest = self._bounded(self._dim - known, upper=False)
+            if rest is not None and is_nonnegative(rest):
+                return True
+        # There may be many facts: only their intervals are looked at.
+        differences = (target - fact for fact in self._facts for target in targets)
+        return any((bounds(difference)[0] or -1) >= 0 for difference in differences)
+
+    def _bounded(self, dim: Dim, upper: bool) -> Dim | None:
+        """An upper (or lower) bound of `dim` that is free of axes; None where none is found."""
+        if not any(symbol.name in self._extents for symbol in free_symbols(dim)):
+            return dim
+        match dim:
+            case Symbol(name):
+                return self._extents[name] - 1 if upper else 0
+            case Sum(terms, constant):
+                total: Dim = constant
+                for monomial, factor in terms:
+                    part = self._bounded(monomial, upper if factor > 0 else not upper)
+                    if part is None:
+                        return None
+                    total = total + part * factor
+                return total
+            case Product(factors):
+                if not all(map(is_nonnegative, factors)):
+                    return None
+                parts = [self._bounded(factor, upper) for factor in factors]
+                found = [part for part in parts if part is not None]
+                return product(found) if len(found) == len(parts) else None
+            case FloorDiv(dividend, divisor):
+                top = self._bounded(dividend, upper)
+                if top is None or not is_positive(divisor) or self._moves(divisor):
+                    return None
+                return floordiv(top, divisor)
+            case Mod(dividend, divisor):
+                return self._remainder(dividend, divisor, upper)
+            case Min(args) | Max(args):
+                return self._extreme(isinstance(dim, Min), args, upper)
+            case Broadcast():
+                return None
+        return None
+
+    def _moves(self, dim: Dim) -> bool:
+        return any(symbol.name in self._extents for symbol in free_symbols(dim))
+
+    def _remainder(self, dividend: Dim, divisor: Dim, upper: bool) -> Dim | None:
+        if not is_positive(divisor) or self._moves(divisor):
+            return None
+        if not upper:
+            return 0
+        top = self._bounded(dividend, True) if is_nonnegative(dividend) else None
+        return divisor - 1 if top is None else minimum(top, divisor - 1)
+
+    def _extreme(self, least: bool, args: Sequence[Dim], upper: bool) -> Dim | None:
+        """A bound of the least (or greatest) of `args`: one of them may suffice, or all are needed."""
+        bounds = [self._bounded(arg, upper) for arg in args]
+        found = [bound for bound in bounds if bound is not None]
+        if least is not upper and len(found) < len(bounds):
+            return None
+        if least and upper and len(args) == 2:
+            # The lesser of two is at most half of both, which need not depend on the axes that each does.
+            both = self._bounded(args[0] + args[1], True)
+            found += [] if both is None else [_half(both)]
+        if not found:
+            return None
+        if len(found) == 1:
+            return found[0]
+        return minimum(*found) if least else maximum(*found)
+
+
+def _with_points(extent: Dim, case: _Case) -> _Case:
+    """`case` where `extent` is at least 1, as far as that says something of single symbols."""
+    match extent:
+        case Symbol(name, lo, hi) if lo is not None and lo < 1 and (hi is None or hi >= 1):
+            return case.further(name, Symbol(name, 1, hi))
+        case Product(factors) if all(map(is_nonnegative, factors)):
+            parts: tuple[Dim, ...] = factors
+        case Broadcast(args):
+            parts = args
+        case _:
+            return case
+    for part in parts:
+        case = _with_points(case.of(part), case)
+    return case
+
+
+def _half(dim: Dim) -> Dim:
+    """dim // 2, of a maximum the maximum of the halves."""
+    return maximum(*map(_half, dim.args)) if isinstance(dim, Max) else floordiv(dim, 2)

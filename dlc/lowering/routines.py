@@ -1,0 +1,56 @@
+"""The meaning of routines: what the hand-written algorithms behind `Routine` stages compute, in NumPy.
+
+A backend that has no code of its own for a routine cannot take its kernel; the evaluator and the verifier
+know exactly those of this table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from dlc.ir.dims import Dim
+from dlc.ir.operator import Array
+from dlc.ir.ops.reduction import TopK
+
+#: A routine's options with dims replaced by their numbers.
+Options: TypeAlias = Mapping[str, int | str | bool | float]
+
+
+@dataclasses.dataclass(frozen=True)
+class RoutineMeaning:
+    """Parameters by role in the order of the stage, the names of the options, and the function.
+
+    `evaluate` takes the arrays of `reads` and the options, and returns those of `writes`.
+    """
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    options: frozenset[str]
+    evaluate: Callable[[Sequence[Array], Options], Sequence[Array]]
+
+
+def _top_k(arrays: Sequence[Array], options: Options) -> Sequence[Array]:
+    operator = TopK(
+        axis=int(options["axis"]),
+        k=int(options["k"]),
+        largest=bool(options["largest"]),
+        sorted=bool(options["sorted"]),
+    )
+    return operator.evaluate(arrays, _number)
+
+
+def _number(dim: Dim) -> int:
+    if not isinstance(dim, int):
+        raise TypeError(f"{dim} is no number")
+    return dim
+
+
+#: The routines by name. top_k: the k largest (or smallest) elements along an axis and their positions (i64);
+#: of equal elements the one of lower position comes first, and NaN counts as larger than every number.
+ROUTINES: Mapping[str, RoutineMeaning] = {
+    "top_k": RoutineMeaning(
+        ("x",), ("values", "indices"), frozenset({"axis", "k", "largest", "sorted"}), _top_k
+    ),
+}
