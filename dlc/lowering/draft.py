@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from dlc.ir.dims import Dim, Symbol, known_equal, minimum
 from dlc.ir.dtypes import DType, Kind
@@ -51,11 +51,15 @@ from dlc.lowering.kernel import (
 
 
 class Names:
-    """Hands out names that are unique in one program: parameters by value, axes and locals by count."""
+    """Hands out names that are unique in one program: parameters by value, axes and locals by count.
 
-    def __init__(self) -> None:
+    `taken` are the names of the program's symbols, which no axis may have.
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
         self._values: dict[Value, str] = {}
-        self._axes = itertools.count()
+        self._taken = frozenset(taken)
+        self._axes = (name for name in map("x{}".format, itertools.count()) if name not in self._taken)
         self._locals = itertools.count()
 
     def param(self, value: Value) -> str:
@@ -64,7 +68,7 @@ class Names:
 
     def axis(self) -> str:
         """A fresh axis name."""
-        return f"x{next(self._axes)}"
+        return next(self._axes)
 
     def local(self) -> str:
         """A fresh name of a local."""
