@@ -15,7 +15,7 @@ from dlc.ir.dims import Guard, Relation, Symbol
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import ElementSource, Graph, Node, ShapeSource, Value
 from dlc.ir.operator import Array, Operator
-from dlc.ir.reading import DTYPES, FLOAT, WORD, Line, read_dim, read_symbol, read_type
+from dlc.ir.reading import DTYPES, FLOAT, WORD, Line, read_dim, read_layout, read_symbol, read_type
 from dlc.ir.text import digest
 from dlc.ir.types import TensorType
 
@@ -237,6 +237,8 @@ class _GraphParser:
             return tuple(line.listed(lambda: self._attribute(line), ")"))
         if line.text.startswith('"', line.position):
             return line.quoted()
+        if line.accept("<"):
+            return read_layout(line)
         number = line.match(FLOAT)
         if number is not None:
             return float(number)

@@ -156,10 +156,11 @@ def read_type(line: Line, symbols: Mapping[str, Symbol]) -> Type:
         raise line.fail("there is no such type")
     line.expect("[")
     shape = tuple(line.listed(lambda: read_dim(line, ",]", symbols), "]"))
-    return TensorType(dtype, shape, _layout(line) if line.accept("<") else None)
+    return TensorType(dtype, shape, read_layout(line) if line.accept("<") else None)
 
 
-def _layout(line: Line) -> Layout:
+def read_layout(line: Line) -> Layout:
+    """A layout, as `str` writes it, after its first ``<``."""
     order: list[tuple[int, int | None]] = []
     while True:
         axis = line.integer()

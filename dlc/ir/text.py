@@ -13,9 +13,10 @@
 
 A symbol's range stands after its name unless it is ``0..``; a symbol without a source belongs to an enclosing
 graph or to no graph at all. Operators are written with their dataclass fields: none, true, false, integers,
-floats, "strings", element types, dims and tuples of these. An absent operand is ``_``. Regions follow their
-node in braces. Names that are more than letters, digits and ``_ . - /`` are quoted. Small constants are
-written out where that keeps every bit; others are named by a digest, under which `constants` gives the array.
+floats, "strings", element types, dims, layouts and tuples of these. An absent operand is ``_``. Regions
+follow their node in braces. Names that are more than letters, digits and ``_ . - /`` are quoted. Small
+constants are written out where that keeps every bit; others are named by a digest, under which `constants`
+gives the array.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from dlc.ir.dims import Dim, DimExpr, Guard, Symbol, free_symbols, sort_key, to_
 from dlc.ir.dtypes import DType, Kind
 from dlc.ir.graph import ElementSource, Graph, Node, ShapeSource, Value
 from dlc.ir.operator import Array, Operator, operator_dims
-from dlc.ir.types import OptionalType, SequenceType, TensorType, Type, type_dims
+from dlc.ir.types import Layout, OptionalType, SequenceType, TensorType, Type, type_dims
 
 #: The most elements of a constant that is written out.
 MOST_INLINE = 16
@@ -113,6 +114,8 @@ def attribute_text(item: object) -> str:
             return item.text
         case DimExpr():
             return dim_text(item)
+        case Layout():
+            return str(item)
         case tuple():
             inner = ", ".join(map(attribute_text, item))
             return f"({inner},)" if len(item) == 1 else f"({inner})"

@@ -17,6 +17,7 @@ from dlc.ir.dims import Guard, Relation, Symbol, minimum
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import ElementSource, Graph, Node, ShapeSource, Value
 from dlc.ir.ops.convolution import Conv
+from dlc.ir.ops.layout import Relayout
 from dlc.ir.ops.movement import Expand, Slice
 from dlc.ir.ops.pointwise import Activation, Binary, Cast, Clip, Unary
 from dlc.ir.parse import operator_classes, parse
@@ -27,6 +28,7 @@ from dlc.ir.types import (
     Fill,
     FillKind,
     Halo,
+    Layout,
     OptionalType,
     SequenceType,
     TensorType,
@@ -177,6 +179,16 @@ def test_attributes_round_trip(item: Any) -> None:
     assert isinstance(op, Clip)
     # Of floats, repr also tells -0.0 from 0.0 and finds NaN equal to itself.
     assert type(op.low) is type(item) and repr(op.low) == repr(item)
+
+
+@pytest.mark.parametrize(
+    "layout", [None, blocked_channels(4, 16), blocked_channels(4, 16, HALOS, ZERO)], ids=str
+)
+def test_layouts_are_attributes(layout: Layout | None) -> None:
+    graph = Graph()
+    x = graph.add_input("x", TensorType(DType.F32, (1, 24, 8, 8)))
+    graph.add_output(GraphBuilder(graph).add(Relayout(layout), x))
+    assert parse(to_text(graph)).nodes[0].op == Relayout(layout)
 
 
 @pytest.mark.parametrize(

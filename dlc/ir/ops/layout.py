@@ -11,7 +11,7 @@ from dlc.ir.types import Layout, TensorType, Type
 
 @dataclasses.dataclass(frozen=True)
 class Relayout(Operator):
-    """The same tensor in `layout` (None: row-major). Layout assignment inserts it; its value is the operand's."""
+    """The operand in `layout` (None: row-major), inserted by layout assignment."""
 
     kind: ClassVar[OperatorClass] = OperatorClass.MOVEMENT
     layout: Layout | None
