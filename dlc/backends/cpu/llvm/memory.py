@@ -49,7 +49,7 @@ class MemoryOps(ControlOps):
     def masked_store(self, value: t.Value, pointer: t.Value, mask: t.Value, align: int | None = None) -> None:
         """Write the lanes of the vector `value` whose `mask` is set."""
         self._masked(mask, value.type, 0)
-        if value.type.element is t.bf16:
+        if value.type.element is t.bf16:  # see masked_load
             value = self._reinterpret(value, value.type.with_element(t.i16))
         at = f"ptr align {_align(value.type, align)} {pointer.ref}"
         name = f"llvm.masked.store.{value.type.suffix}.p0"
@@ -67,8 +67,11 @@ class MemoryOps(ControlOps):
 
         `indices` are i32 or i64 lanes, signed.
         """
-        pointers = self._pointers(base, indices, element)
         type = t.vector(indices.type.lanes, element)
+        if element is t.bf16:  # see masked_load
+            fill = self._reinterpret(self.value(other, type), type.with_element(t.i16))
+            return self._reinterpret(self.gather(base, indices, t.i16, mask, fill), type)
+        pointers = self._pointers(base, indices, element)
         mask = self.const(type.with_element(t.i1), 1) if mask is None else mask
         fill = self._masked(mask, type, other)
         at = f"{pointers.type} align {_align(element, None)} {pointers.ref}"
@@ -77,6 +80,8 @@ class MemoryOps(ControlOps):
 
     def scatter(self, value: t.Value, base: t.Value, indices: t.Value, mask: t.Value | None = None) -> None:
         """Write lane after lane, in order, `value[lane]` to `base[indices[lane]]` where `mask` is set."""
+        if value.type.element is t.bf16:  # see masked_load
+            value = self._reinterpret(value, value.type.with_element(t.i16))
         pointers = self._pointers(base, indices, value.type.element)
         mask = self.const(value.type.with_element(t.i1), 1) if mask is None else mask
         self._masked(mask, value.type, 0)
