@@ -1,9 +1,11 @@
-"""Matrix multiplication with an epilogue: constant weights packed at compile time, anything else at run time.
+"""Matrix multiplication with an epilogue: constant weights packed at compile time, the rest at run time.
 
-For one batch and block of rows, panel by panel: the sums of the panel's columns grow block by block of the depth
-in scratch memory, then the stages after the product read them, 16 columns at a time. All groups of rows use a
-block of a panel while it is in the cache, and each fetches its share of the next one, so that weights stream from
-memory behind the multiplications (measured in kernels.md: the memory's bandwidth for few rows, peak for many).
+For one batch and block of rows, panel by panel: the sums of the panel's columns grow block by block of the
+depth in scratch memory, then the stages after the product read them, 16 columns at a time. A result that is
+merely stored grows where it is stored.
+
+All groups of rows use a block of a panel while it is in the cache, and each fetches its share of the next
+one, so that weights stream from memory behind the multiplications.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from dlc.backends.cpu.access import register_type, storage_type
 from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame, Packing
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.templates.gemm_dot import DotArguments, call_dots
-from dlc.backends.cpu.templates.gemm_form import LANES, GemmForm, gemm_form
+from dlc.backends.cpu.templates.gemm_form import LANES, GemmForm, Packed, gemm_form
 from dlc.backends.cpu.templates.gemm_pack import Block, PanelPacker, evaluate_rows, pack_constant
 from dlc.backends.cpu.templates.gemm_plan import GemmPlan, Tile, plan_gemm
 from dlc.backends.cpu.templates.gemm_tile import TileArguments, TileKernel, call_tile
@@ -218,28 +220,30 @@ class _Gemm:
 
     def _right(self, panel: t.Value, block: Block, rows: _Rows) -> tuple[t.Value, t.Index, DType]:
         """A block of the right operand: its pointer, the stride along the depth, the type of its elements."""
-        b, em, plan, form = self.b, self.em, self.plan, self.form
+        form = self.form
         if form.packed is not None:
-            dtype = form.packed.param.type.dtype
-            matrix: t.Index = 0
-            for axis, _ in form.packed.batch:
-                matrix = b.add(b.mul(matrix, em.dim(axis.extent)), b.value(em.axes[axis.name]))
-            place = b.add(
-                b.mul(b.add(b.mul(matrix, em.dim(plan.panels)), panel), em.dim(form.reduce.extent)),
-                block.start,
-            )
-            pointer = b.offset(
-                self.frame.pointers[form.packed.param.name], b.mul(place, plan.width), storage_type(dtype)
-            )
-            return pointer, plan.width, dtype
-        plain = form.right.plain
+            return self._packed_block(form.packed, panel, block)
+        plain, place = form.right.plain, form.right.place
         if plain is not None and plain.outer == 1:
             return (*self._in_place_or_packed(block, rows), form.dtype)
-        if plain is not None and plain.reduce == 1:
-            self.packer.transpose(self.frame.pointers[plain.param.name], plain, block, self.panel_scratch)
+        if place is not None and place.reduce == 1:
+            source = self.frame.pointers[place.param.name]
+            self.packer.transpose(source, place, block, self.panel_scratch, form.dtype)
         else:
             self.packer.evaluate(form.right.value, block, self.panel_scratch)
-        return self.panel_scratch, plan.width, form.dtype
+        return self.panel_scratch, self.plan.width, form.dtype
+
+    def _packed_block(self, packed: Packed, panel: t.Value, block: Block) -> tuple[t.Value, t.Index, DType]:
+        """As `_right`, of a constant that was packed at compile time."""
+        b, em, width = self.b, self.em, self.plan.width
+        dtype = packed.param.type.dtype
+        matrix: t.Index = 0
+        for axis, _ in packed.batch:
+            matrix = b.add(b.mul(matrix, em.dim(axis.extent)), b.value(em.axes[axis.name]))
+        panels = b.add(b.mul(matrix, em.dim(self.plan.panels)), panel)
+        place = b.add(b.mul(panels, em.dim(self.form.reduce.extent)), block.start)
+        pointer = self.frame.pointers[packed.param.name]
+        return b.offset(pointer, b.mul(place, width), storage_type(dtype)), width, dtype
 
     def _in_place_or_packed(self, block: Block, rows: _Rows) -> tuple[t.Value, t.Index]:
         """Contiguous columns are read where they lie if the panel is whole and few rows read it."""
@@ -375,7 +379,7 @@ class _Gemm:
     def _fetch(
         self, parts: t.Index, row: t.Value, part: t.Value, rows: _Rows, panel: _Panel
     ) -> tuple[t.Value, t.Value]:
-        """Where this part of this group starts to fetch what comes next, and the step a number of the depth."""
+        """Where this part of this group starts to fetch what comes next, and its step along the depth."""
         b, main = self.b, self.plan.tiles[-1]
         row_bytes = self.plan.width * storage_type(panel.element).bytes
         groups = b.ceil_div(rows.count, main.rows)

@@ -1,8 +1,9 @@
 """A contraction as a matrix multiplication: one row, one column and one reduce axis, batch axes around them.
 
-`gemm_form` reads the roles of the axes from what the operands depend on, merges axes that are walked as one, and
-finds where each operand lies: element (r, k) of a plain left operand is at `base + r * outer + k * reduce`.
-What cannot be merged becomes a batch axis (rows) or is computed with divisions (columns, reduce axes).
+`gemm_form` reads the roles of the axes from what the operands depend on, merges axes that are walked as one,
+and finds where each operand lies: element (r, k) of a plain left operand is at
+`base + r * outer + k * reduce`. Rows and columns that cannot be merged become batch axes; reduce axes that
+cannot are computed with divisions.
 """
 
 from __future__ import annotations
@@ -52,10 +53,18 @@ class Plain:
 
 @dataclasses.dataclass(frozen=True)
 class Operand:
-    """One side of the product: its expression over the merged axes and, if it is a mere load, its place."""
+    """One side of the product: its expression over the merged axes and where it lies.
+
+    `place` is given for a load, also one that is widened; `plain` only where nothing has to be converted.
+    """
 
     value: e.Expr
-    plain: Plain | None
+    place: Plain | None
+
+    @property
+    def plain(self) -> Plain | None:
+        """The place of an operand that is a mere load."""
+        return self.place if isinstance(self.value, e.Load) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +85,11 @@ class Packed:
 class GemmForm:
     """A kernel as out[batch..., row, column] = sum over depth of left * right, then stages at each element.
 
-    `kernel` is the kernel over the merged axes; `original` the one that was matched, whose parameters it has.
-    `local` names the sum. `split` is the extent of the runs of columns that the stages keep together where they
-    take the column apart (a head of attention, say; a multiple of 16), else 0.
+    `kernel` is the kernel over the merged axes; `original` the one that was matched, whose parameters it
+    has. `local` names the sum. `split` is the extent of the runs of columns that the stages keep together
+    where they take the column apart (a head of attention, say; a multiple of 16), else 0. `direct` is the
+    place of the result where the only stage is a plain store of the sum and its columns are contiguous:
+    element (row, column) at `base + row * outer + column`.
     """
 
     original: Kernel
@@ -192,8 +203,9 @@ def _merged(original: Kernel, kernel: Kernel, contract: Contract) -> GemmForm | 
     batch = [axis for axis in out if axis not in rows and axis not in columns]
     left_place, right_place = _place(kernel, contract.left), _place(kernel, contract.right)
     constant = _single_constant(kernel, contract.right)
-    rows, loose = _row_chain(rows, left_place)
-    batch += loose
+    rows, loose_rows = _chain(rows, left_place)
+    columns, loose_columns = (columns, []) if constant else _chain(columns, right_place)
+    batch += loose_rows + loose_columns
     reduce = _reduce_order(reduce, left_place, None if constant else right_place)
     packed = _packed(constant, right_place, batch, reduce, columns) if constant is not None else None
     direct = _direct(kernel, contract, rows, columns)
@@ -228,18 +240,22 @@ def _merged(original: Kernel, kernel: Kernel, contract: Contract) -> GemmForm | 
 
 def _place(kernel: Kernel, value: e.Expr) -> Dim | None:
     """The offset that a plain load, or a widened one, reads at; None for any other expression."""
-    if isinstance(value, e.Cast):
-        value = value.operand
+    value = _narrow(value)
     if not isinstance(value, e.Load) or value.mask or any(isinstance(entry, e.Expr) for entry in value.index):
         return None
     dims = [entry for entry in value.index if not isinstance(entry, e.Expr)]
     return access.offset(kernel.param(value.param), dims)
 
 
+def _narrow(value: e.Expr) -> e.Expr:
+    """`value` without the conversion of a narrower float."""
+    widened = isinstance(value, e.Cast) and value.operand.dtype.is_float and value.dtype.is_float
+    return value.operand if isinstance(value, e.Cast) and widened else value
+
+
 def _single_constant(kernel: Kernel, value: e.Expr) -> Param | None:
     """The constant parameter of a load (perhaps widened) that nothing else in the kernel reads."""
-    if isinstance(value, e.Cast) and value.operand.dtype.is_float and value.dtype.is_float:
-        value = value.operand
+    value = _narrow(value)
     if not isinstance(value, e.Load):
         return None
     param = kernel.param(value.param)
@@ -259,23 +275,21 @@ def _is_chain(place: Dim | None, axes: Sequence[Axis]) -> bool:
     return all(_walks_as_one(place, outer, inner) for outer, inner in itertools.pairwise(axes))
 
 
-def _row_chain(rows: list[Axis], place: Dim | None) -> tuple[list[Axis], list[Axis]]:
-    """The rows that merge, outermost first, and those that do not."""
-    if place is None or len(rows) < 2:
-        return rows, []
-    best: list[Axis] = rows[-1:]
-    for innermost in reversed(rows):
+def _chain(axes: list[Axis], place: Dim | None) -> tuple[list[Axis], list[Axis]]:
+    """The axes that an offset walks as one, outermost first, and the others."""
+    if place is None or len(axes) < 2:
+        return axes, []
+    best = axes[-1:]
+    for innermost in reversed(axes):
         chain = [innermost]
         while True:
-            longer = next(
-                (axis for axis in rows if axis not in chain and _is_chain(place, [axis, *chain])), None
-            )
+            longer = next((a for a in axes if a not in chain and _is_chain(place, [a, *chain])), None)
             if longer is None:
                 break
             chain.insert(0, longer)
         if len(chain) > len(best):
             best = chain
-    return best, [axis for axis in rows if axis not in best]
+    return best, [axis for axis in axes if axis not in best]
 
 
 def _reduce_order(axes: list[Axis], left: Dim | None, right: Dim | None) -> list[Axis]:
@@ -309,9 +323,10 @@ def _direct(
 def _plain(
     kernel: Kernel, value: e.Expr, place: Dim | None, outer: Sequence[Axis], reduce: Sequence[Axis]
 ) -> Plain | None:
-    """Where a load lies over merged axes; None where it is no load or its axes do not merge."""
+    """Where a load, perhaps widened, lies over merged axes; None where its axes do not merge."""
+    load = _narrow(value)
     if (
-        not isinstance(value, e.Load)
+        not isinstance(load, e.Load)
         or place is None
         or not (_is_chain(place, outer) and _is_chain(place, reduce))
     ):
@@ -324,7 +339,7 @@ def _plain(
         if {symbol.name for symbol in free_symbols(affine[0])} & {axis.name for axis in kernel.axes}:
             return None
         strides.append(affine[0])
-    return Plain(kernel.param(value.param), substitute_dim(place, zero), strides[0], strides[1])
+    return Plain(kernel.param(load.param), substitute_dim(place, zero), strides[0], strides[1])
 
 
 def _packed(
@@ -373,7 +388,7 @@ def _merge(kernel: Kernel, axes: Sequence[Axis], name: str, kind: AxisKind) -> t
 
 
 def _column_split(stages: Iterable[Stage], column: Axis) -> int:
-    """The length of the runs of columns that all divisions of the column number leave together, if 16 divides it."""
+    """The length of the runs that all divisions of the column number leave together, if 16 divides it."""
     divisors: set[int] = set()
     for stage in stages:
         for dim in stage_dims(stage):

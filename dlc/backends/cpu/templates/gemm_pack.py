@@ -11,13 +11,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dlc.backends.cpu import types as t
+from dlc.backends.cpu import arithmetic, types as t
+from dlc.backends.cpu.access import register_type, storage_type
 from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.backends.cpu.expressions import ExpressionEmitter
+from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.templates.gemm_form import LANES, Packed, Plain
 from dlc.ir.dims import Dim
+from dlc.ir.dtypes import DType
 from dlc.ir.operator import Array
 from dlc.lowering import expr as e
+from dlc.lowering.expr import CastMode
 from dlc.lowering.kernel import Axis
 
 
@@ -95,29 +99,48 @@ class PanelPacker:
             b.store(lanes, b.offset(target, place, self.element))
         em.forget()
 
-    def transpose(self, source: t.Value, plain: Plain, block: Block, target: t.Value) -> None:
-        """Pack a matrix whose depth is contiguous: 16 x 16 elements at a time. Columns beyond repeat the last."""
+    def transpose(self, source: t.Value, place: Plain, block: Block, target: t.Value, dtype: DType) -> None:
+        """Pack a matrix whose depth is contiguous, as `dtype`; columns beyond it repeat the last one."""
         b, em = self.b, self.em
-        wide = t.vector(LANES, self.element)
-        last = b.sub(em.dim(self.column.extent), 1)
-        stride = em.dim(plain.outer)
-        base = b.offset(b.offset(source, em.dim(plain.base), self.element), block.start, self.element)
-        end = b.smin(b.sub(em.dim(self.column.extent), block.column), self.width)
-        with b.loop(0, end, LANES, name="columns") as columns:
-            first = b.add(block.column, columns.iv)
-            pointers = [
-                b.offset(base, b.mul(b.smin(b.add(first, lane), last), stride), self.element)
-                for lane in range(LANES)
-            ]
-            with b.loop(0, block.count, LANES, name="pack") as loop:
-                mask = b.tail_mask(b.sub(block.count, loop.iv), LANES)
-                rows = [
-                    b.masked_load(b.offset(pointer, loop.iv, self.element), mask, wide)
-                    for pointer in pointers
-                ]
-                for lane, vector in enumerate(b.transpose16(rows)):
-                    place = b.add(b.mul(b.add(loop.iv, lane), self.width), columns.iv)
-                    b.store(vector, b.offset(target, place, self.element))
+        stored = place.param.type.dtype
+        name = f"gemm_transpose_{stored.text}_{dtype.text}_{self.width}"
+        if b.module.defined(name) is None:
+            _emit_transpose(b.module, name, stored, dtype, self.width)
+        stride = em.dim(place.outer)
+        start = b.add(em.dim(place.base), b.add(b.mul(block.column, stride), block.start))
+        columns = b.smin(b.sub(em.dim(self.column.extent), block.column), self.width)
+        b.call(name, [b.offset(source, start, storage_type(stored)), stride, columns, block.count, target])
+
+
+def _emit_transpose(module: Module, name: str, stored: DType, dtype: DType, width: int) -> None:
+    """A function that packs `columns` columns, `stride` elements apart, `count` numbers of the depth deep."""
+    params = [("source", t.ptr), ("stride", t.i64), ("columns", t.i64), ("count", t.i64), ("target", t.ptr)]
+    b = module.function(name, params, internal=True)
+    source, stride, columns, count, target = b.params
+    memory, element = storage_type(stored), register_type(dtype)
+    wide = t.vector(LANES, memory)
+    last = b.sub(columns, 1)
+    whole = b.round_down(count, LANES)
+    with b.loop(0, columns, LANES, name="columns") as group:
+        pointers = [
+            b.offset(source, b.mul(b.smin(b.add(group.iv, lane), last), stride), memory)
+            for lane in range(LANES)
+        ]
+
+        def square(start: t.Index, mask: t.Value | None) -> None:
+            rows = []
+            for pointer in pointers:
+                at = b.offset(pointer, start, memory)
+                row = b.load(at, wide) if mask is None else b.masked_load(at, mask, wide)
+                rows.append(arithmetic.convert(b, row, stored, dtype, CastMode.RNE))
+            for lane, vector in enumerate(b.transpose16(rows)):
+                place = b.add(b.mul(b.add(start, lane), width), group.iv)
+                b.store(vector, b.offset(target, place, element))
+
+        with b.loop(0, whole, LANES, name="depth") as depth:
+            square(depth.iv, None)
+        with b.loop(whole, count, LANES, name="rest") as rest:
+            square(rest.iv, b.tail_mask(b.sub(count, rest.iv), LANES))
 
 
 def evaluate_rows(
@@ -131,7 +154,8 @@ def evaluate_rows(
     target: t.Value,
     element: t.IRType,
 ) -> None:
-    """Evaluate rows `first` ... of a left operand into memory, `stride` elements apart, lanes along the depth."""
+    """Evaluate rows of a left operand from `first` on into memory, `stride` elements apart, lanes along the
+    depth."""
     b = em.b
     extent, step = em.dim(depth.extent), em.dim(stride)
     whole = b.round_down(extent, LANES)

@@ -1,7 +1,7 @@
 """Blocking of a matrix multiplication: register tiles, panels of columns, blocks of rows and depth, chunks.
 
-The order in which an element is summed depends on the depth alone: blocks of the depth are summed one after the
-other from zero and added in order, which is also what keeps the error of long sums small.
+The order in which an element is summed depends on the depth alone: blocks of the depth are summed one after
+the other from zero and added in order, which is also what keeps the error of long sums small.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dlc.backends.cpu.templates.gemm_form import LANES, GemmForm
 from dlc.ir.dims import Dim, ceildiv, maximum, minimum, product
 from dlc.target import CpuTarget
 
-#: Rows of the usual register tiles, by vectors of columns, with 32 registers of 16 lanes (the tiles of oneDNN,
-#: MLAS and others); the last number is their relative speed. More accumulators would spill.
+#: Vectors of columns and rows of the usual tiles (oneDNN, MLAS) with 32 registers of 16 lanes, and their
+#: relative speed. More accumulators would spill.
 _TILES_32 = ((4, 6, 1.0), (3, 8, 1.0), (2, 12, 0.98), (1, 12, 0.8))
 _SPEED = {vectors: speed for vectors, _, speed in _TILES_32}
 #: Rows that share a block of columns while it is in the cache.
 ROW_BLOCK = 192
-#: Rows of a block whose left operand is computed into scratch memory, where its depth is known at run time only.
+#: Rows of a block whose left operand is computed into scratch memory and has a depth known at run time.
 COMPUTED_ROWS = 64
 #: Multiply-adds that make a chunk, some 8 us of one core.
 GRAIN = 1 << 19
@@ -42,12 +42,10 @@ class Tile:
 class GemmPlan:
     """How a product is cut up.
 
-    Columns go in panels of `panel` vectors, rows in blocks of `row_block`, the depth in blocks of `depth_block`.
-    `tiles` serve the rows of a block: the last one whole groups, the others what remains (powers of two where the
-    number of rows is known at run time only).
-    Tiles of an incomplete panel have `narrow` vectors (0: there is none).
-
-    With `dots`, sums are dot products along the depth instead.
+    Columns go in panels of `panel` vectors, rows in blocks of `row_block`, the depth in blocks of
+    `depth_block`. `tiles` serve the rows of a block: the last one whole groups, the others what remains
+    (powers of two where the number of rows is known at run time only). Tiles of an incomplete panel have
+    `narrow` vectors (0: there is none). With `dots`, sums are dot products along the depth instead.
 
     `groups` are runs of panels; a unit of work is one batch, one block of rows and one group.
     """

@@ -1,4 +1,4 @@
-"""The innermost loops of matrix multiplication: one function for each register tile, shared by all kernels."""
+"""The innermost loops of matrix multiplication: a function for each register tile, shared by all kernels."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _LINE = 64
 
 @dataclasses.dataclass(frozen=True)
 class TileKernel:
-    """Adds the product of `rows` rows and `vectors` * 16 columns over one block of the depth to sums in memory.
+    """Adds the product of `rows` rows and `vectors` * 16 columns over a block of the depth to sums in memory.
 
     Element (r, k) of the left operand lies `r * row + k * depth` elements from its pointer, the columns of
-    depth k lie `k * stride` from the right pointer, the sums of row r at `r * width`. Strides that are None here
-    are arguments, as `row` always is. The right operand holds elements of type `stored`. With `fetch`, each step
-    also fetches as many bytes as it reads, from a place and in steps given as arguments. With `blocks`, the
-    sums of earlier blocks are added, except in the first one.
+    depth k lie `k * stride` from the right pointer, the sums of row r at `r * width`. Strides that are None
+    here are arguments, as `row` always is. The right operand holds elements of type `stored`. With `fetch`,
+    each step also fetches as many bytes as it reads, from a place and in steps given as arguments. With
+    `blocks`, the sums of earlier blocks are added, except in the first one.
     """
 
     rows: int

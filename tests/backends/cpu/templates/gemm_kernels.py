@@ -1,4 +1,4 @@
-"""Kernels with one product, for the tests of the matrix multiplication templates, and what they should give."""
+"""Kernels with one product, for the tests of matrix multiplication, and what they should give."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Product:
     def arrays(
         self, seed: int = 0, values: Callable[[Any, tuple[int, ...]], Array] | None = None
     ) -> dict[str, Array]:
-        """Operands that end at protected pages, so that a read beyond them ends the process; `y` full of 7."""
+        """Operands that end at protected pages: a read beyond them ends the process. `y` is full of 7."""
         rng = np.random.default_rng(seed)
         make = values or (lambda generator, shape: generator.standard_normal(shape))
         result: dict[str, Array] = {}

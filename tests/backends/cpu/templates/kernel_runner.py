@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,11 @@ class CompiledCase:
         symbols: Mapping[str, int] | None = None,
         order: Iterable[int] | None = None,
         scratch_byte: int = 0xFF,
+        threads: int = 1,
     ) -> None:
         """Run all chunks (in `order`), each with scratch memory full of `scratch_byte` (by default NaNs).
 
-        Constants are given as in the kernel's types and packed here.
+        Constants are given as in the kernel's types and packed here. Several `threads` share the chunks out.
         """
         numbers = dict(symbols or {})
         kernel = self.compiled
@@ -54,7 +56,11 @@ class CompiledCase:
         slots += [numbers[symbol.name] for symbol in kernel.symbols]
         args = np.array([*slots, 0, 0], np.int64)
         size = evaluate(kernel.scratch, numbers)
-        for chunk in range(self.chunks(numbers)) if order is None else order:
+
+        def run(chunk: int) -> None:
             memory = np.full(size + 64, scratch_byte, np.uint8)
             address = -(-memory.ctypes.data // 64) * 64
             self.library.kernel(args.ctypes.data, ctypes.c_int64(chunk), address)
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(run, range(self.chunks(numbers)) if order is None else order))
