@@ -2,8 +2,8 @@
 
 Keys are transposed once for each key head into panels of 16, as they are first needed. The scores of a block
 of queries stay in scratch memory, where the softmax is taken row by row: first the formula of the score
-(mask, soft cap) and the maximum, then the exponentials and their sum. Keys that no query of a block may see are
-left out. A long row of keys is taken in blocks of fixed size and the results combined (online softmax,
+(mask, soft cap) and the maximum, then the exponentials and their sum. Keys that no query of a block may see
+are left out. A long row of keys is taken in blocks of fixed size and the results combined (online softmax,
 arXiv:1805.02867); whole rows are as fast as blocks up to some 4096 keys.
 """
 from __future__ import annotations

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dlc.backends.cpu.compiled import CompiledKernel
 from dlc.backends.cpu.module import Module
-from dlc.backends.cpu.templates import attention, convolution, depthwise, gemm, nest
+from dlc.backends.cpu.templates import attention, convolution, depthwise, gemm, nest, recurrent
 from dlc.backends.cpu.templates.template import Match
 from dlc.lowering.kernel import Kernel
 
@@ -19,6 +19,9 @@ def emit_kernel(module: Module, name: str, kernel: Kernel) -> CompiledKernel:
     heads = attention.match(kernel, module.target)
     if isinstance(heads, Match):
         return attention.emit(module, name, heads)
+    layer = recurrent.match(kernel, module.target)
+    if isinstance(layer, Match):
+        return recurrent.emit(module, name, layer)
     product = gemm.match(kernel, module.target)
     if isinstance(product, Match):
         return gemm.emit(module, name, product)
