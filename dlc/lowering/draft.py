@@ -28,6 +28,7 @@ from dlc.lowering.expr import (
     Unary,
     simplify_mask,
 )
+from dlc.lowering.inspect import used_axes, used_params
 from dlc.lowering.kernel import (
     Access,
     Axis,
@@ -261,15 +262,16 @@ class Draft:
         )
 
     def finish(self) -> LoweredKernel:
-        """The kernel."""
+        """The kernel, with those parameters and axes that its stages use."""
+        body = tuple(self.body)
+        named, walked = used_params(body), used_axes(body)
+        values = {name: value for name, value in self.values.items() if name in named}
         params = tuple(
             Param(name, value.tensor, self.access[name], constant=value.is_constant)
-            for name, value in self.values.items()
+            for name, value in values.items()
         )
-        kernel = Kernel(
-            self.node.op.name.lower(), params, tuple(self.axes), tuple(self.body), self.node.origin
-        )
-        return LoweredKernel(kernel, self.values)
+        axes = tuple(axis for axis in self.axes if axis.name in walked)
+        return LoweredKernel(Kernel(self.node.op.name.lower(), params, axes, body, self.node.origin), values)
 
 
 def broadcast_index(operand: TensorType, index: Sequence[Dim], shape: Sequence[Dim]) -> tuple[Dim, ...]:

@@ -178,6 +178,17 @@ def stage_axes(stage: Stage) -> tuple[str, ...]:
     return ()
 
 
+def used_params(body: Sequence[Stage]) -> set[str]:
+    """The names of the parameters that `body` reads or stores to."""
+    used = {load.param for load in loads(tuple(body))}
+    for stage in stages(tuple(body)):
+        if isinstance(stage, Store):
+            used.add(stage.param)
+        if isinstance(stage, Routine):
+            used.update(stage.params)
+    return used
+
+
 def used_axes(body: Sequence[Stage]) -> set[str]:
     """The names of the axes that `body` works along."""
     used: set[str] = set()

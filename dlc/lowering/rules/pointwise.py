@@ -55,7 +55,6 @@ def binary_operator(draft: Draft, node: Node) -> None:
     constant = draft.operand(1).data
     if node.op.fn == "pow" and constant is not None and constant.size == 1:
         right = e.Const(right.dtype, constant.reshape(()).item())
-        draft.values.pop(draft.names.param(draft.operand(1)), None)
     draft.store(node.outputs[0], axes, binary_formula(node.op.fn, left, right))
 
 

@@ -11,8 +11,7 @@ from typing import TypeAlias
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Node
 from dlc.ir.operator import Operator
-from dlc.lowering.draft import Draft, LoweredKernel, Names
-from dlc.lowering.expr import Const
+from dlc.lowering.draft import Draft, LoweredKernel, Names, const
 
 Rule: TypeAlias = Callable[[Draft, Node], None]
 _RULES: dict[type[Operator], Rule] = {}
@@ -62,7 +61,7 @@ def lower_node(node: Node, names: Names) -> LoweredKernel:
 def _nothing(draft: Draft, node: Node) -> None:
     """Stores over no points, for results without elements."""
     for value in node.outputs:
-        draft.store(value, draft.axes_of(value.tensor.shape), Const(value.tensor.dtype, 0))
+        draft.store(value, draft.axes_of(value.tensor.shape), const(0, value.tensor.dtype))
 
 
 def lowered_operators() -> frozenset[type[Operator]]:
