@@ -113,10 +113,12 @@ def symbols(model: ImportedModel, program: Program) -> tuple[Symbol, ...]:
     result = []
     for symbol in (*program.symbols, *program.run_symbols):
         source = model.graph.symbols[symbol]
-        given = isinstance(source, ShapeSource)
-        result.append(Symbol(symbol.name, symbol.lo or 0, symbol.hi,
-                             names[source.value] if given else None,
-                             source.axis if isinstance(source, ShapeSource) else None))
+        name, low = names.get(source.value), symbol.lo or 0
+        if isinstance(source, ShapeSource):
+            result.append(Symbol(symbol.name, low, symbol.hi, name, axis=source.axis))
+        else:
+            element = None if name is None else source.index
+            result.append(Symbol(symbol.name, low, symbol.hi, name, element=element))
     return tuple(result)
 
 
@@ -148,7 +150,10 @@ def describe(model: ImportedModel, program: Program) -> Interface:
         origin = ", ".join(step.origins) if isinstance(step, Launch) else ""
         kernels.append(Site(f"node {origin}" if origin else "a step", origin or None))
     return Interface(
-        symbols=tuple(symbol.name for symbol in program.symbols), inputs=len(program.inputs),
+        symbols=tuple(symbol.name for symbol in program.symbols),
+        elements=tuple(symbol.name for symbol in program.symbols
+                       if not isinstance(model.graph.symbols[symbol], ShapeSource)),
+        inputs=len(program.inputs),
         output_ranks=tuple(len(buffer.type.shape) for buffer in program.outputs),
         run_symbols=len(program.run_symbols),
         guards=tuple(Site(guard.message, guard.origin or None) for guard in program.guards),

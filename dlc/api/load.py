@@ -48,4 +48,4 @@ def from_package(package: Package) -> Artifact:
 def _interface(data: dict[str, Any]) -> Interface:
     sites = {key: tuple(Site(**site) for site in data[key]) for key in ("guards", "kernels")}
     return Interface(**{**data, **sites, "symbols": tuple(data["symbols"]),
-                        "output_ranks": tuple(data["output_ranks"])})
+                        "output_ranks": tuple(data["output_ranks"]), "elements": tuple(data["elements"])})

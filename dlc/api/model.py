@@ -31,7 +31,10 @@ class CompiledModel:
         self._symbols = tuple(s.name for s in manifest.symbols if s.input is not None)
         sources = {(s.input, s.axis): i for i, s in enumerate(manifest.symbols)
                    if s.input is not None and s.axis is not None}
-        self._binders = tuple(InputBinder(spec, known, sources) for spec in self.inputs)
+        elements = [(s.input, s.element, i) for i, s in enumerate(manifest.symbols) if s.element is not None]
+        self._binders = tuple(
+            InputBinder(spec, known, sources, [(at, i) for name, at, i in elements if name == spec.name])
+            for spec in self.inputs)
         self._names = tuple(spec.name for spec in self.inputs)
         self._output_names = tuple(spec.name for spec in self.outputs)
         self._derived = any(binder.derived for binder in self._binders)
@@ -88,6 +91,8 @@ class CompiledModel:
             shape = array.shape
             for axis, index in binder.reads:
                 numbers[index] = shape[axis]
+            for element, index in binder.elements:
+                numbers[index] = int(array.flat[element])
             arrays.append(array)
         if self._derived:
             env = dict(zip(self._symbols, numbers, strict=True))

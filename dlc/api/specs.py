@@ -25,14 +25,20 @@ class TensorSpec:
 
 
 class InputBinder:
-    """Checks one input's array and reads the symbols that its shape determines."""
+    """Checks one input's array and reads the symbols that its shape and elements determine.
 
-    def __init__(self, spec: TensorSpec, symbols: Mapping[str, Symbol], sources: Mapping[tuple[str, int], int]) -> None:
+    `sources` gives the number of the symbol that is the extent of an axis (input, axis), `elements` lists
+    (element in row-major order, number of the symbol that it is).
+    """
+
+    def __init__(self, spec: TensorSpec, symbols: Mapping[str, Symbol], sources: Mapping[tuple[str, int], int],
+                 elements: Sequence[tuple[int, int]] = ()) -> None:
         self.spec = spec
         self.rank = len(spec.shape)
         self.dtype = spec.dtype
         self.fixed: list[tuple[int, int]] = []
         self.reads: list[tuple[int, int]] = []
+        self.elements = tuple(elements)
         self.derived: list[tuple[int, Dim]] = []
         for axis, extent in enumerate(spec.shape):
             index = sources.get((spec.name, axis))

@@ -34,7 +34,7 @@ from dlc.lowering.split import split_nests
 
 def lower(graph: Graph) -> Program:
     """The program of a graph."""
-    names = Names()
+    names = Names(symbol.name for symbol in graph.symbols)
     copy_plain_outputs(graph)
     return _Lowering(graph, names, group(graph, names)).run()
 
@@ -94,8 +94,11 @@ class _Lowering:
         inputs = tuple(self._buffer(value) for value in self.graph.inputs)
         steps: list[Step] = []
         bound: set[Value] = set()
+        given = {value.name for value in self.graph.inputs}
         shape_symbols = tuple(
-            s for s, source in self.graph.symbols.items() if isinstance(source, ShapeSource)
+            s
+            for s, source in self.graph.symbols.items()
+            if isinstance(source, ShapeSource) or source.value in given
         )
         run_symbols: list[Symbol] = []
         for each in work:

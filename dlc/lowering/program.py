@@ -97,7 +97,7 @@ class Constant:
 class Program:
     """A lowered model.
 
-    `symbols` are the extents of inputs, in the order in which a call passes their numbers; `run_symbols` are
+    `symbols` are extents and elements of inputs, in the order in which a call passes their numbers; `run_symbols` are
     bound during the run. Guards over `symbols` alone are checked before the run, the others by steps.
     `inputs` and `outputs` are buffers in the model's order. `arena` is the bytes of memory that a run needs.
     """

@@ -53,6 +53,11 @@ _BINDINGS = 256
 
 _PROFILED_LAUNCHES = 1 << 16
 
+#: Bounds of the values of symbols: products of a few of them do not overflow. Elements of inputs, unlike
+#: extents, are not bounded by memory that exists.
+_LARGEST_EXTENT = (1 << 48) - 1
+_LARGEST_ELEMENT = (1 << 31) - 1
+
 #: Arenas of several contexts start in different cache sets: at odd multiples of this many bytes.
 _STAGGER = 17 * 64
 
@@ -73,11 +78,12 @@ class Site:
 class Interface:
     """What the runtime knows of a generated driver.
 
-    `symbols`: names of the symbols that :meth:`NativeModel.bind` takes values of; `run_symbols`: how many
-    further values the driver stores behind them during a run; `storages`: how many growing storages it uses.
-    `inputs` counts pointers; `output_ranks` has one entry an output. `guards` are what dlc_shapes and the
-    driver check, in their numbering, each with the text of the error that its failure is. `kernels` are
-    numbered as dlc_report_fault numbers them.
+    `symbols`: names of the symbols that :meth:`NativeModel.bind` takes values of, of which `elements` are
+    elements of inputs, which may be negative, and the others extents; `run_symbols`: how many further values
+    the driver stores behind them during a run; `storages`: how many growing storages it uses. `inputs` counts
+    pointers; `output_ranks` has one entry an output. `guards` are what dlc_shapes and the driver check, in
+    their numbering, each with the text of the error that its failure is. `kernels` are numbered as
+    dlc_report_fault numbers them.
     """
 
     symbols: tuple[str, ...]
@@ -87,6 +93,7 @@ class Interface:
     storages: int = 0
     guards: tuple[Site, ...] = ()
     kernels: tuple[Site, ...] = ()
+    elements: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -258,8 +265,10 @@ class NativeModel:
         names, ranks = self.interface.symbols, self.interface.output_ranks
         if len(symbols) != len(names):
             raise InputError(f"{len(names)} symbols need values, not {len(symbols)}")
-        if not all(0 <= value < 1 << 48 for value in symbols):
-            raise ShapeError(f"an extent is out of range: {self._describe(symbols)}")
+        lowest = [-_LARGEST_ELEMENT if name in self.interface.elements else 0 for name in names]
+        highest = [_LARGEST_ELEMENT if low else _LARGEST_EXTENT for low in lowest]
+        if not all(low <= value <= high for low, value, high in zip(lowest, symbols, highest)):
+            raise ShapeError(f"a size is out of range: {self._describe(symbols)}")
         out = (c_int64 * (1 + sum(ranks)))()
         failed = self._shapes((c_int64 * max(1, len(symbols)))(*symbols), out)
         if failed:

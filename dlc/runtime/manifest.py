@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,13 +33,15 @@ class ModelInfo:
 @dataclass(frozen=True)
 class Symbol:
     """A symbolic extent, at least `minimum` and at most `maximum` (None: unbounded). Its value is the
-    extent of axis `axis` of `input`; both are None for one that is only known during a run."""
+    extent of axis `axis` of `input`, or its element number `element` in row-major order; all three are None
+    for one that is only known during a run."""
 
     name: str
     minimum: int = 0
     maximum: int | None = None
     input: str | None = None
     axis: int | None = None
+    element: int | None = None
 
 
 @dataclass(frozen=True)
@@ -187,12 +190,21 @@ def _check_symbol(symbol: Symbol, inputs: Mapping[str, TensorInfo]) -> None:
     name = printable(symbol.name)
     if symbol.minimum < 0 or (symbol.maximum is not None and symbol.maximum < symbol.minimum):
         raise _invalid(f"symbol {name} has an empty range")
-    if (symbol.input is None) != (symbol.axis is None):
-        raise _invalid(f"symbol {name} has an input without an axis, or an axis without an input")
-    if symbol.input is not None and symbol.axis is not None:
-        source = inputs.get(symbol.input)
-        if source is None or not 0 <= symbol.axis < len(source.shape):
-            raise _invalid(f"symbol {name} comes from no axis of an input")
+    places = [place for place in (symbol.axis, symbol.element) if place is not None]
+    if len(places) != (symbol.input is not None):
+        raise _invalid(f"symbol {name} has an input without an axis or element, or the other way round")
+    if symbol.input is None:
+        return
+    source = inputs.get(symbol.input)
+    if source is None or (symbol.axis is not None and not 0 <= symbol.axis < len(source.shape)):
+        raise _invalid(f"symbol {name} comes from no axis of an input")
+    if symbol.element is not None and not 0 <= symbol.element < _fixed_size(source):
+        raise _invalid(f"symbol {name} comes from no element of an input")
+
+
+def _fixed_size(tensor: TensorInfo) -> int:
+    """The number of elements of a tensor; 0 where its extents are not all numbers."""
+    return math.prod(extent if isinstance(extent, int) else 0 for extent in tensor.shape)
 
 
 def _require_unique(what: str, names: Iterable[str]) -> None:
