@@ -61,9 +61,9 @@ def direct_convolution(node: Node) -> bool:
     if any(not isinstance(pad, int) for pair in node.op.pads for pad in pair):
         return False
     if isinstance(node.op, ConvTranspose):
-        return groups == 1 and outputs >= BLOCK
+        return groups == 1
     if groups == 1:
-        return outputs >= BLOCK
+        return True
     if groups == channels == outputs:
         return True
     return (channels // groups) % BLOCK == 0 and (outputs // groups) % BLOCK == 0

@@ -1,10 +1,11 @@
 """Where an element lies: logical indices of a kernel's parameters as offsets in memory."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from dlc.backends.cpu import types as t
-from dlc.ir.dims import Dim, is_nonnegative
+from dlc.ir.dims import Dim, FloorDiv, free_symbols, is_nonnegative, linear, substitute, terms_of
 from dlc.ir.dtypes import DType
 from dlc.lowering.expr import InRange
 from dlc.lowering.kernel import Param
@@ -45,25 +46,60 @@ def offset(param: Param, index: Sequence[Dim]) -> Dim:
     return total
 
 
-def covered_by_halo(param: Param, index: Sequence[Dim], mask: Sequence[InRange], other: float | None) -> tuple[InRange, ...]:
+def covered_by_halo(
+    param: Param,
+    index: Sequence[Dim],
+    mask: Sequence[InRange],
+    other: float | None,
+    extents: Mapping[str, Dim] = MappingProxyType({}),
+) -> tuple[InRange, ...]:
     """The conditions of `mask` that the parameter's halo does not make unnecessary.
 
-    Where the halo of an axis holds the value `other` that a failing condition would give, and the index stays
-    within the halo, the element can simply be read.
+    Where an index stays within its axis, or within a halo that holds the value `other` which a failing condition
+    would give, the element can simply be read. `extents` gives the extents of the kernel's axes.
     """
+    return tuple(m for m in mask if not _covered(param, index, m, other, extents))
+
+
+def _covered(
+    param: Param, index: Sequence[Dim], condition: InRange, other: float | None, extents: Mapping[str, Dim]
+) -> bool:
     layout = param.type.layout
-    if layout is None or other is None:
-        return tuple(mask)
-    kept = []
-    for condition in mask:
-        for axis, at in enumerate(index):
-            halo = layout.halo(axis)
-            extent = param.type.shape[axis]
-            inside = (at is condition.index and condition.low == 0 and condition.high == extent
-                      and halo.fill.number == other
-                      and is_nonnegative(at + halo.before) and is_nonnegative(extent + halo.after - 1 - at))
-            if inside:
-                break
-        else:
-            kept.append(condition)
-    return tuple(kept)
+    for axis, at in enumerate(index):
+        extent = param.type.shape[axis]
+        if at != condition.index or condition.low != 0 or condition.high != extent:
+            continue
+        lowest, highest = extremes(at, extents)
+        halo = layout.halo(axis) if layout else None
+        before, after = (halo.before, halo.after) if halo and halo.fill.number == other else (0, 0)
+        if not is_nonnegative(lowest + before):
+            continue
+        last = extent + after - 1
+        if is_nonnegative(last - highest) or is_nonnegative(last - _without_factors(highest)):
+            return True
+    return False
+
+
+def _without_factors(dim: Dim) -> Dim:
+    """A bound of `dim` from above: c * floor(a / (c * d)) replaced by floor(a / d)."""
+    bound = dim
+    for monomial, factor in terms_of(dim)[0]:
+        if isinstance(monomial, FloorDiv) and isinstance(monomial.divisor, int) and factor > 1:
+            if monomial.divisor % factor == 0:
+                bound = bound - factor * monomial + monomial.dividend // (monomial.divisor // factor)
+    return bound
+
+
+def extremes(index: Dim, extents: Mapping[str, Dim]) -> tuple[Dim, Dim]:
+    """The least and greatest value of an affine index over axes of these extents (the index itself otherwise)."""
+    low = high = index
+    for symbol in sorted(free_symbols(index), key=lambda s: s.name):
+        if symbol.name not in extents:
+            continue
+        affine = linear(high, symbol), linear(low, symbol)
+        if affine[0] is None or affine[1] is None or not isinstance(affine[0][0], int):
+            return index, index
+        ends = {symbol.name: extents[symbol.name] - 1}, {symbol.name: 0}
+        up, down = ends if affine[0][0] > 0 else (ends[1], ends[0])
+        high, low = substitute(high, up), substitute(low, down)
+    return low, high

@@ -110,7 +110,8 @@ def match(kernel: Kernel) -> Match | Declined:
     if not weights.constant:
         return Declined("the weights are not constant")
     dims = [entry for entry in left.index if not isinstance(entry, e.Expr)]
-    if len(dims) != len(left.index) or covered_by_halo(source, dims, left.mask, 0.0):
+    extents = {axis.name: axis.extent for axis in kernel.axes}
+    if len(dims) != len(left.index) or covered_by_halo(source, dims, left.mask, 0.0, extents):
         return Declined("the input's padding is not in memory")
     spec = contract.spec
     windows = spec.windows

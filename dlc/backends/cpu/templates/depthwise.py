@@ -61,7 +61,8 @@ def match(kernel: Kernel) -> Match | Declined:
         return Declined("operands are computed or not float32")
     source, weights, target = (kernel.param(name) for name in (left.param, right.param, store.param))
     dims = [entry for entry in left.index if not isinstance(entry, e.Expr)]
-    if not weights.constant or len(dims) != len(left.index) or covered_by_halo(source, dims, left.mask, 0.0):
+    extents = {axis.name: axis.extent for axis in kernel.axes}
+    if not weights.constant or len(dims) != len(left.index) or covered_by_halo(source, dims, left.mask, 0.0, extents):
         return Declined("the weights are not constant or the padding is not in memory")
     for param in (source, target):
         if param.type.layout is None or param.type.layout.block(1) != LANES:
