@@ -180,9 +180,9 @@ class Contraction:
 
 @dataclasses.dataclass(frozen=True)
 class Contract:
-    """out[axes] = sum over the reduce axes of left * right, accumulated in out's dtype.
+    """out[axes] = sum over the reduce axes of left * right, all three of one dtype.
 
-    `left` and `right` are Loads, or expressions over Loads (prologues).
+    `left` and `right` are Loads, or expressions over Loads (prologues, conversions of narrower elements too).
     """
 
     out: LocalTensor

@@ -12,6 +12,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
+from dlc.errors import InputError
 from dlc.ir.dims import (
     Broadcast,
     Dim,
@@ -140,14 +141,20 @@ class _Proof:
             case = _with_points(case.of(extent), case)
         self._view = view
         self._case = case
-        self._dim = case.of(dim)
         self._extents = {name: case.of(extent) for name, extent in view.extents.items()}
+        self._empty = any(isinstance(extent, int) and extent < 1 for extent in self._extents.values())
+        if self._empty:
+            # Nothing to prove, and divisors may be 0.
+            return
+        self._dim = case.of(dim)
         self._known = [case.of(known) for known in view.known]
         self._known += [extent - 1 for extent in self._extents.values() if not isinstance(extent, int)]
         self._facts = [case.of(fact) for fact in view.facts]
 
     def by_cases(self) -> bool:
         """Whether the proof succeeds in each of some cases that together are all."""
+        if self._empty:
+            return True
         choices = self._choices(self._dim)
         for count in range(1, _SPLIT + 1):
             for names in itertools.combinations(choices, count):
@@ -160,7 +167,10 @@ class _Proof:
         case = self._case
         for name, value in values.items():
             case = case.further(name, value)
-        return _Proof(self._view, case, self._view.dim).directly()
+        try:
+            return _Proof(self._view, case, self._view.dim).directly()
+        except InputError:  # a divisor is 0 in this case
+            return False
 
     def _choices(self, dim: Dim) -> dict[str, list[Dim]]:
         """What to tell apart: short axes that multiply others, and whether a symbol is 0, 1 or more."""
@@ -182,7 +192,7 @@ class _Proof:
 
     def directly(self) -> bool:
         """Whether the proof succeeds without telling cases apart."""
-        if any(isinstance(extent, int) and extent < 1 for extent in self._extents.values()):
+        if self._empty:
             return True
         least = self._bounded(self._dim, upper=False)
         targets = [self._dim] if least is None else [self._dim, least]

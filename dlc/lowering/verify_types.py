@@ -154,8 +154,7 @@ def _reduce_problems(reduce: Reduce) -> Iterator[str]:
 
 def _contract_problems(contract: Contract, out: DType) -> Iterator[str]:
     for operand in (contract.left, contract.right):
-        numbers = operand.dtype.is_float or operand.dtype.is_integer
-        if not numbers or operand.dtype.is_float is not out.is_float:
+        if operand.dtype is not out:
             yield f"a contraction in {out.text} cannot take {operand.dtype.text}"
     if not is_arithmetic(out):
         yield f"nothing is summed in {out.text}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dlc.ir.graph import Node
 from dlc.ir.ops.contraction import MatMul
-from dlc.lowering.draft import Draft, broadcast_index
+from dlc.lowering.draft import Draft, arithmetic_dtype, broadcast_index, cast
 from dlc.lowering.kernel import AxisKind, Contraction
 from dlc.lowering.rules.registry import rule
 
@@ -22,8 +22,9 @@ def matmul(draft: Draft, node: Node) -> None:
     k = draft.axis(a.shape[-1], AxisKind.REDUCE)
     left_batch = broadcast_index(a.with_shape(a.shape[:-2]), batch, batch_shape)
     right_batch = broadcast_index(b.with_shape(b.shape[:-2]), batch, batch_shape)
-    x = draft.load_arithmetic(left, [*left_batch, *rows, k])
-    w = draft.load_arithmetic(right, [*right_batch, k, *columns] if columns else [k])
+    accumulator = arithmetic_dtype(target.tensor.dtype)
+    x = cast(draft.load(left, [*left_batch, *rows, k]), accumulator)
+    w = cast(draft.load(right, [*right_batch, k, *columns] if columns else [k]), accumulator)
     spec = Contraction(
         tuple(s.name for s in batch), tuple(s.name for s in rows), tuple(s.name for s in columns), (k.name,)
     )

@@ -9,7 +9,7 @@ from dlc.ir.dtypes import DType
 from dlc.ir.graph import Node
 from dlc.ir.ops.convolution import Conv, ConvTranspose, Pool
 from dlc.lowering import expr as e
-from dlc.lowering.draft import Draft, binary, cast, const, unary
+from dlc.lowering.draft import Draft, arithmetic_dtype, binary, cast, const, unary
 from dlc.lowering.expr import InRange
 from dlc.lowering.kernel import AxisKind, Contraction, Monoid, Window
 from dlc.lowering.rules.formulas import compare, select
@@ -44,8 +44,9 @@ def conv(draft: Draft, node: Node) -> None:
     mask = [InRange(a, 0, extent) for a, extent in zip(at, space, strict=True)]
     channel = _within_group(g, c, each)
     feature = _within_group(g, o, per_group)
-    source = draft.load_arithmetic(x, [n, channel, *at], mask, const(0, x.tensor.dtype))
-    weight = draft.load_arithmetic(w, [feature, c[0] if c else 0, *t])
+    accumulator = arithmetic_dtype(target.tensor.dtype)
+    source = cast(draft.load(x, [n, channel, *at], mask, const(0, x.tensor.dtype)), accumulator)
+    weight = cast(draft.load(w, [feature, c[0] if c else 0, *t]), accumulator)
     windows = tuple(
         Window(p.name, tap.name, stride, dilation, pad[0])
         for p, tap, stride, dilation, pad in zip(positions, t, op.strides, op.dilations, op.pads, strict=True)
@@ -117,9 +118,9 @@ def _transposed_phase(draft: Draft, op: ConvTranspose, phase: tuple[int, ...]) -
         t = draft.axis(len(reaching), AxisKind.REDUCE)
         last = reaching[-1] if reaching else 0
         step = reaching[1] - reaching[0] if len(reaching) > 1 else 1
-        # Output position p * stride + first; its input for kernel position k is (p * stride + first + before -
-        # k * dilation) / stride, an integer for the taps that reach it. Taps are numbered from the last one on, so
-        # that input positions ascend.
+        # Output position p * stride + first; its input for kernel position k is (p * stride + first + before
+        # - k * dilation) / stride, an integer for the taps that reach it. Taps are numbered from the last one
+        # on, so that input positions ascend.
         origin = (first + before - last * dilation) // stride
         hop = step * dilation // stride if len(reaching) > 1 else 1
         positions.append(p)
@@ -129,8 +130,9 @@ def _transposed_phase(draft: Draft, op: ConvTranspose, phase: tuple[int, ...]) -
         output_index.append(p * stride + first)
         windows.append(Window(p.name, t.name, 1, hop, -origin))
     mask = [InRange(a, 0, extent) for a, extent in zip(where, space, strict=True)]
-    source = draft.load_arithmetic(x, [n, group * each + c, *where], mask, const(0, x.tensor.dtype))
-    weight = draft.load_arithmetic(w, [group * each + c, o, *kernel_index])
+    accumulator = arithmetic_dtype(target.tensor.dtype)
+    source = cast(draft.load(x, [n, group * each + c, *where], mask, const(0, x.tensor.dtype)), accumulator)
+    weight = cast(draft.load(w, [group * each + c, o, *kernel_index]), accumulator)
     spec = Contraction(
         tuple(s.name for s in g),
         (n.name, *(p.name for p in positions)),
