@@ -1,9 +1,9 @@
 """LSTM, GRU and the like: the whole recurrence of some sequences in one chunk.
 
-In each step, panel by panel of units: the products of the state with the weights of all gates of the panel
-are summed in registers, and the cell's formulas are applied to them there. A state of which products read all
-units has two copies that take turns. Every other step walks the panels backwards, so that the weights used
-last, still in the cache, come first. The input's product was made for all steps at once, by another kernel.
+In each step, the products of the state with the weights of all gates go to scratch memory, tile by tile; then
+the cell's formulas are applied to 16 units at a time. Every other step walks the weights backwards, so that
+those used last, still in the cache, come first. The input's product was made for all steps at once, by another
+kernel.
 """
 from __future__ import annotations
 
@@ -42,26 +42,24 @@ class _Recurrent:
         self.form = plan.form
         self.frame = KernelFrame(module, name, plan.form.kernel, [plan.chunks, plan.batch_chunks])
         self.b, self.em = self.frame.b, self.frame.emitter
-        self.states = [state.local.name for state in self.form.recur.states]
-        self.twice = [name for name in self.states if name in self.form.crossed]
-        #: Where each state and kept local is read and written; these differ for states with two copies.
-        self.read = {name: self.b.byte_offset(self.frame.scratch, at) for name, at in plan.buffers.items()}
-        self.write = dict(self.read)
+        self.products = self.frame.scratch
+        self.buffers = {name: self.b.byte_offset(self.frame.scratch, at) for name, at in plan.buffers.items()}
+        self.direction: t.Index = 0
 
     def emit(self) -> CompiledKernel:
         b, plan, form = self.b, self.plan, self.form
-        chunks = self._number(plan.batch_chunks)
-        self.direction: t.Index = 0
+        chunks, batch = self._number(plan.batch_chunks), self._number(form.batch.extent)
+        chunk: t.Index = self.frame.chunk
         if form.direction is not None:
-            self.direction = b.udiv(self.frame.chunk, chunks)
+            self.direction, chunk = b.udiv(chunk, chunks), b.urem(chunk, chunks)
             self.em.axes[form.direction.name] = b.value(self.direction)
-        self.first = b.mul(b.urem(self.frame.chunk, chunks), plan.chunk_rows)
-        self.count = b.smin(b.sub(self._number(form.batch.extent), self.first), plan.chunk_rows)
-        self._initialize()
+        self.first = b.udiv(b.mul(chunk, batch), chunks)
+        self.count = b.sub(b.udiv(b.mul(b.add(chunk, 1), batch), chunks), self.first)
+        self._everywhere(self._start)
         self._steps()
-        self._finish()
+        self._everywhere(self._finish)
         packing: dict[str, Packing] = {}
-        for name in {phase.phase.weights.param.name for phase in plan.phases}:
+        for name in dict.fromkeys(phase.phase.weights.param.name for phase in plan.phases):
             phases = tuple(phase for phase in plan.phases if phase.phase.weights.param.name == name)
             packing[name] = functools.partial(pack, phases, form.directions, form.units)
         return self.frame.finish("recurrent", plan.chunks, plan.bytes, packing)
@@ -69,133 +67,118 @@ class _Recurrent:
     def _number(self, dim: Dim) -> t.Index:
         return dim if isinstance(dim, int) else self.em.dim(dim)
 
-    # --- 16 units of one sequence
+    def _steps(self) -> None:
+        b, recur = self.b, self.form.recur
+        steps = self._number(self.form.step.extent)
+        with b.loop(0, steps, name="step") as loop, self.em.scope():
+            at = b.sub(b.sub(steps, 1), loop.iv) if recur.reverse else loop.iv
+            self.em.axes[recur.axis] = b.value(at)
+            backwards = b.icmp("ne", b.and_(loop.iv, 1), 0)
+            for phase in self.plan.phases:
+                self._multiply(phase, backwards)
+                self._everywhere(functools.partial(self._cell, phase))
+
+    # --- products
+
+    def _multiply(self, plan: PhasePlan, backwards: t.Value) -> None:
+        """The products of a phase for all sequences of the chunk, tile of weights by tile."""
+        b = self.b
+        size = self.form.units * plan.vectors * LANES
+        tiles = b.ceil_div(self.count, self.plan.tile_rows)
+        with b.loop(0, plan.tiles, name="tile") as loop:
+            tile = b.select(backwards, b.sub(plan.tiles - 1, loop.iv), b.value(loop.iv))
+            at = b.add(b.mul(b.add(b.mul(self.direction, plan.tiles), tile), size), plan.at)
+            weights = b.offset(self.frame.pointers[plan.phase.weights.param.name], at, t.f32)
+            right = Right(weights, plan.vectors * LANES, tuple(v * LANES for v in range(plan.vectors)))
+            with b.loop(0, tiles, name="rows") as rows:
+                first = b.udiv(b.mul(rows.iv, self.count), tiles)
+                count = b.sub(b.udiv(b.mul(b.add(rows.iv, 1), self.count), tiles), first)
+                for each in b.switch(b.value(count), range(1, self.plan.tile_rows + 1), name="rows"):
+                    self._tile(plan, each, right, tile, first)
+
+    def _tile(self, plan: PhasePlan, rows: int, right: Right, tile: t.Index, first: t.Index) -> None:
+        """The products of some sequences with a tile of weights."""
+        b = self.b
+        left = Left(self._place(self.buffers[plan.phase.source], first, 0), self.plan.stride)
+        sums = accumulate(b, rows, 0, self.form.units, left, right)
+        place = b.add(b.mul(first, plan.stride), b.mul(tile, plan.vectors * LANES))
+        target = b.offset(self.products, place, t.f32)
+        for row, vectors in enumerate(sums):
+            for v, value in enumerate(vectors):
+                b.store(value, b.offset(target, row * plan.stride + v * LANES, t.f32))
+
+    # --- formulas, 16 units of one sequence at a time
+
+    def _everywhere(self, body: Callable[[t.Index, t.Index], None]) -> None:
+        """`body` for each sequence of the chunk, by its number there, and each first of 16 units."""
+        b = self.b
+        rows, units = b.loop(0, self.count, name="row"), b.loop(0, self.plan.stride, LANES, name="unit")
+        with rows as row, units as unit, self._point(row.iv, unit.iv):
+            body(row.iv, unit.iv)
 
     @contextlib.contextmanager
     def _point(self, row: t.Index, unit: t.Index) -> Iterator[None]:
-        """The axes stand for 16 units, from `unit` on, of sequence `row` of the chunk."""
+        """Axes and locals stand for 16 units, from `unit` on, of sequence `row` of the chunk."""
         b, em, form = self.b, self.em, self.form
         with em.scope():
             em.axes[form.batch.name] = b.value(b.add(self.first, row))
             em.axes[form.unit.name] = b.value(unit)
             em.vector_axis = form.unit.symbol
             em.mask = b.tail_mask(b.sub(form.units, unit)) if form.units % LANES else None
-            for name, base in self.read.items():
-                em.locals[name] = functools.partial(self._load, base, row, unit)
+            for name, buffer in self.buffers.items():
+                em.locals[name] = functools.partial(self._load, buffer, row, unit)
             yield
             em.vector_axis = em.mask = None
 
-    def _place(self, base: t.Value, row: t.Index, unit: t.Index) -> t.Value:
-        return self.b.offset(base, self.b.add(self.b.mul(row, self.plan.stride), unit), t.f32)
+    def _place(self, buffer: t.Value, row: t.Index, unit: t.Index) -> t.Value:
+        return self.b.offset(buffer, self.b.add(self.b.mul(row, self.plan.stride), unit), t.f32)
 
-    def _load(self, base: t.Value, row: t.Index, unit: t.Index, index: tuple[Dim, ...]) -> t.Value:
-        """A local at the current point: its expressions read it nowhere else."""
+    def _load(self, buffer: t.Value, row: t.Index, unit: t.Index, index: tuple[Dim, ...]) -> t.Value:
+        """A local in scratch memory at the current point; formulas read it nowhere else."""
         del index
-        return self.b.load(self._place(base, row, unit), VECTOR)
+        return self.b.load(self._place(buffer, row, unit), VECTOR)
 
     def _keep(self, name: str, row: t.Index, unit: t.Index, value: t.Value) -> None:
-        self.b.store(value, self._place(self.write[name], row, unit))
+        self.b.store(value, self._place(self.buffers[name], row, unit))
+
+    def _start(self, row: t.Index, unit: t.Index) -> None:
+        """The states before the first step."""
+        for state in self.form.recur.states:
+            self._keep(state.local.name, row, unit, self.em.emit_lanes(state.start))
+
+    def _finish(self, row: t.Index, unit: t.Index) -> None:
+        """The stores of the states after the last step."""
+        for stage in self.form.finals:
+            self._store(stage)
 
     def _store(self, store: Store) -> None:
         em = self.em
         em.store(store.param, store.index, em.emit_lanes(store.value), store.value.dtype, store.mask)
 
-    def _everywhere(self, body: Callable[[t.Index, t.Index], None]) -> None:
-        """`body` for all sequences of the chunk, 16 units at a time."""
-        b = self.b
-        rows, units = b.loop(0, self.count, name="row"), b.loop(0, self.plan.stride, LANES, name="unit")
-        with rows as row, units as unit, self._point(row.iv, unit.iv):
-            body(row.iv, unit.iv)
-
-    # --- the parts of the recurrence
-
-    def _initialize(self) -> None:
-        """The states before the first step."""
-
-        def start(row: t.Index, unit: t.Index) -> None:
-            for state in self.form.recur.states:
-                self._keep(state.local.name, row, unit, self.em.emit_lanes(state.start))
-
-        self._everywhere(start)
-
-    def _steps(self) -> None:
-        b, em, recur = self.b, self.em, self.form.recur
-        steps = self._number(self.form.step.extent)
-        copies = [self.read[name] for name in self.twice]
-        copies += [b.byte_offset(copy, self.plan.buffer_bytes) for copy in copies]
-        half = len(self.twice)
-        with b.loop(0, steps, carry=copies, name="step") as loop, em.scope():
-            em.axes[recur.axis] = b.value(b.sub(b.sub(steps, 1), loop.iv) if recur.reverse else loop.iv)
-            self.read.update(zip(self.twice, loop.carried[:half]))
-            self.write.update(zip(self.twice, loop.carried[half:]))
-            backwards = b.icmp("ne", b.and_(loop.iv, 1), 0)
-            for phase in self.plan.phases:
-                self._phase(phase, backwards)
-            loop.next = (*loop.carried[half:], *loop.carried[:half])
-        self.read.update(zip(self.twice, loop.results[:half]))
-
-    def _finish(self) -> None:
-        """The stores of the states after the last step."""
-
-        def store(row: t.Index, unit: t.Index) -> None:
-            for stage in self.form.finals:
-                self._store(stage)
-
-        self._everywhere(store)
-
-    def _phase(self, plan: PhasePlan, backwards: t.Value) -> None:
-        """All units of a phase, panel by panel."""
-        b = self.b
-        size = self.form.units * plan.vectors * LANES
-        with b.loop(0, plan.panels, name="panel") as loop:
-            panel = b.select(backwards, b.sub(plan.panels - 1, loop.iv), loop.iv)
-            at = b.add(b.mul(b.add(b.mul(self.direction, plan.panels), panel), size), plan.at)
-            weights = b.offset(self.frame.pointers[plan.phase.weights.param.name], at, t.f32)
-            whole = b.sub(self.count, b.urem(self.count, plan.rows))
-            with b.loop(0, whole, plan.rows, name="rows") as rows:
-                self._tile(plan, plan.rows, weights, panel, rows.iv)
-            at_row, rest = whole, b.urem(self.count, plan.rows)
-            for size_ in (4, 2, 1):
-                if size_ < plan.rows:
-                    with b.if_(b.icmp("ne", b.and_(rest, size_), 0)):
-                        self._tile(plan, size_, weights, panel, at_row)
-                    at_row = b.add(at_row, b.and_(rest, size_))
-
-    def _tile(self, plan: PhasePlan, rows: int, weights: t.Value, panel: t.Index, row: t.Index) -> None:
-        """The products of some sequences with a panel, and the formulas of its units."""
-        b, gates = self.b, plan.phase.gates
-        left = Left(self._place(self.read[plan.phase.source], row, 0), self.plan.stride)
-        right = Right(weights, plan.vectors * LANES, tuple(v * LANES for v in range(plan.vectors)))
-        sums = accumulate(b, rows, 0, self.form.units, left, right)
-        for number, products in enumerate(sums):
-            for group in range(plan.groups):
-                unit = b.mul(b.add(b.mul(panel, plan.groups), group), LANES)
-                self._cell(plan, products[group * gates:(group + 1) * gates], b.add(row, number), unit)
-
-    def _cell(self, plan: PhasePlan, products: list[t.Value], row: t.Index, unit: t.Index) -> None:
-        """The formulas of a phase for 16 units of one sequence."""
+    def _cell(self, plan: PhasePlan, row: t.Index, unit: t.Index) -> None:
+        """The formulas of a phase and, in the last one, the states' next values."""
         em, phase = self.em, plan.phase
-        with self._point(row, unit):
-            em.locals[phase.product] = functools.partial(_gate, products)
-            for stage in phase.stages:
-                if isinstance(stage, Store):
-                    self._store(stage)
-                    continue
-                value = em.emit_lanes(stage.value)
-                em.locals[stage.out.name] = functools.partial(_same, value)
-                if stage.out.name in self.form.kept:
-                    self._keep(stage.out.name, row, unit, value)
-            if plan is self.plan.phases[-1]:
-                following = [em.emit_lanes(state.next) for state in self.form.recur.states]
-                for name, value in zip(self.states, following):
-                    self._keep(name, row, unit, value)
+        em.locals[phase.product] = functools.partial(self._product, plan, row, unit)
+        for stage in phase.stages:
+            if isinstance(stage, Store):
+                self._store(stage)
+                continue
+            value = em.emit_lanes(stage.value)
+            em.locals[stage.out.name] = functools.partial(_same, value)
+            if stage.out.name in self.form.kept:
+                self._keep(stage.out.name, row, unit, value)
+        if plan is self.plan.phases[-1]:
+            states = self.form.recur.states
+            following = [em.emit_lanes(state.next) for state in states]
+            for state, value in zip(states, following):
+                self._keep(state.local.name, row, unit, value)
 
-
-def _gate(products: list[t.Value], index: tuple[Dim, ...]) -> t.Value:
-    """The product of the gate that an index names."""
-    gate = index[-2]
-    assert isinstance(gate, int)
-    return products[gate]
+    def _product(self, plan: PhasePlan, row: t.Index, unit: t.Index, index: tuple[Dim, ...]) -> t.Value:
+        """The product of the gate that an index names, at the current point."""
+        b, gate = self.b, index[-2]
+        assert isinstance(gate, int)
+        place = b.add(b.mul(row, plan.stride), b.add(b.mul(unit, plan.phase.gates), gate * LANES))
+        return b.load(b.offset(self.products, place, t.f32), VECTOR)
 
 
 def _same(value: t.Value, index: tuple[Dim, ...]) -> t.Value:

@@ -46,8 +46,7 @@ class Phase:
 class RecurrentForm:
     """A recurrence over points (direction, batch, unit); `direction` is None where there is only one.
 
-    `crossed` names the locals of which a product reads all units, `kept` those that a later phase reads.
-    `finals` store the states after the last step.
+    `kept` names the locals that a later phase reads. `finals` store the states after the last step.
     """
 
     kernel: Kernel
@@ -58,7 +57,6 @@ class RecurrentForm:
     unit: Axis
     phases: tuple[Phase, ...]
     finals: tuple[Store, ...]
-    crossed: frozenset[str]
     kept: frozenset[str]
 
     @property
@@ -100,9 +98,8 @@ def recurrent_form(kernel: Kernel) -> RecurrentForm | Declined:
     reason = _check_reads(kernel, recur, phases, finals, points)
     if reason is not None:
         return Declined(reason)
-    crossed, kept = frozenset(phase.source for phase in phases), _kept(recur, phases)
-    step = kernel.axis(recur.axis)
-    return RecurrentForm(kernel, recur, step, direction, batch, unit, phases, finals, crossed, kept)
+    step, kept = kernel.axis(recur.axis), _kept(recur, phases)
+    return RecurrentForm(kernel, recur, step, direction, batch, unit, phases, finals, kept)
 
 
 def _is_plain(store: Store, points: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""How a recurrent layer is cut into panels of units and blocks of sequences; how its weights are packed."""
+"""How a recurrent layer is cut into tiles and blocks of sequences; how its weights are packed."""
 from __future__ import annotations
 
 import dataclasses
@@ -11,40 +11,42 @@ from dlc.ir.dims import Dim, ceildiv, product
 from dlc.ir.operator import Array
 from dlc.target import CpuTarget
 
-#: Sequences that a chunk takes at least, while the weights stay in a core's cache; else twice as many.
-CHUNK_ROWS = 8
+#: Tiles of sequences in a chunk: few while the weights stay in a core's cache, which every chunk reads anew.
+CHUNK_TILES = 1
+CHUNK_TILES_LARGE = 4
 LINE = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class PhasePlan:
-    """The tile of a phase: `rows` sequences times `groups` * 16 units with all their gates.
+    """The products of a phase, `tiles` tiles of `vectors` vectors of weights.
 
-    The packed weights begin at element `at` and go on by direction, panel, depth, group and gate.
+    Vectors are numbered by block of 16 units and gate; products of a sequence are `stride` elements. The
+    packed weights begin at element `at` and go on by direction, tile, depth, vector and lane.
     """
 
     phase: Phase
-    rows: int
-    groups: int
-    panels: int
+    vectors: int
+    tiles: int
     at: int
 
     @property
-    def vectors(self) -> int:
-        """Vectors of weights at each depth."""
-        return self.groups * self.phase.gates
+    def stride(self) -> int:
+        """Products of a sequence, those of vectors that only fill a tile included."""
+        return self.tiles * self.vectors * LANES
 
 
 @dataclasses.dataclass(frozen=True)
 class RecurrentPlan:
-    """`chunk_rows` sequences of one direction make a chunk; rows of states are `stride` elements apart.
+    """`tile_rows` sequences are taken together; at most `chunk_rows` of one direction make a chunk.
 
-    `buffers` tells where each state (twice: before and after a step, where a product reads it) and each kept
-    local lies in scratch memory, in bytes.
+    In scratch memory lie the products of a phase, then (`buffers`, in bytes) each state and each kept local,
+    with rows `stride` elements apart.
     """
 
     form: RecurrentForm
     phases: tuple[PhasePlan, ...]
+    tile_rows: int
     chunk_rows: int
     batch_chunks: Dim
     chunks: Dim
@@ -52,44 +54,35 @@ class RecurrentPlan:
     buffers: dict[str, int]
     bytes: int
 
-    @property
-    def buffer_bytes(self) -> int:
-        """Bytes of one copy of a state."""
-        return -(-self.chunk_rows * self.stride * FLOAT // LINE) * LINE
-
 
 def plan_recurrent(form: RecurrentForm, target: CpuTarget) -> RecurrentPlan:
     """The plan for a target; it depends on nothing else than the kernel."""
     blocks = -(-form.units // LANES)
+    # Accumulators, weights and a broadcast in registers; four chains hide the latency for a sequence alone.
+    rows, vectors = (6, 4) if target.avx512 else (2, 2)
     phases: list[PhasePlan] = []
     ends: dict[str, int] = {}
     for phase in form.phases:
-        rows, groups = _tile(target, phase.gates, blocks)
-        at = ends.get(phase.weights.param.name, 0)
-        phases.append(PhasePlan(phase, rows, groups, blocks // groups, at))
-        ends[phase.weights.param.name] = at + form.directions * form.units * blocks * LANES * phase.gates
+        name = phase.weights.param.name
+        plan = PhasePlan(phase, vectors, -(-blocks * phase.gates // vectors), ends.get(name, 0))
+        phases.append(plan)
+        ends[name] = plan.at + form.directions * form.units * plan.stride
     weight_bytes = sum(ends.values()) // form.directions * FLOAT
-    rows = max(phase.rows for phase in phases)
-    wanted = CHUNK_ROWS if weight_bytes <= target.l2 else 2 * CHUNK_ROWS
-    chunk_rows = rows * max(1, wanted // rows)
+    chunk_rows = rows * (CHUNK_TILES if weight_bytes <= target.l2 else CHUNK_TILES_LARGE)
     batch_chunks = ceildiv(form.batch.extent, chunk_rows)
     stride = blocks * LANES
-    size = -(-chunk_rows * stride * FLOAT // LINE) * LINE
     buffers: dict[str, int] = {}
-    end = 0
-    names = [state.local.name for state in form.recur.states]
-    for name in (*names, *sorted(form.kept)):
+    end = _lines(chunk_rows * max(phase.stride for phase in phases))
+    for name in (*(state.local.name for state in form.recur.states), *sorted(form.kept)):
         buffers[name] = end
-        end += size * (2 if name in names and name in form.crossed else 1)
-    return RecurrentPlan(form, tuple(phases), chunk_rows, batch_chunks,
+        end += _lines(chunk_rows * stride)
+    return RecurrentPlan(form, tuple(phases), rows, chunk_rows, batch_chunks,
                          product([form.directions, batch_chunks]), stride, buffers, end)
 
 
-def _tile(target: CpuTarget, gates: int, blocks: int) -> tuple[int, int]:
-    """Rows and groups of a tile: accumulators within the registers, enough chains for one row alone."""
-    accumulators, most = (24, 8) if target.avx512 else (6, 4)
-    groups = next(g for g in (8, 4, 2, 1) if blocks % g == 0 and (g * gates <= most or g == 1))
-    return max(1, min(8, accumulators // (groups * gates))), groups
+def _lines(elements: int) -> int:
+    """Bytes of so many floats, whole cache lines."""
+    return -(-elements * FLOAT // LINE) * LINE
 
 
 def pack(phases: tuple[PhasePlan, ...], directions: int, units: int, weights: Array) -> Array:
@@ -99,11 +92,12 @@ def pack(phases: tuple[PhasePlan, ...], directions: int, units: int, weights: Ar
 
 
 def _pack_phase(plan: PhasePlan, directions: int, units: int, flat: Array) -> Array:
-    """[direction, panel, depth, group, gate, lane], f32; units beyond the last one are zeros."""
+    """[direction, tile, depth, vector, lane], f32; zeros where there is no unit or gate."""
     w: Weights = plan.phase.weights
-    shape = (directions, plan.panels, units, plan.groups, plan.phase.gates, LANES)
-    direction, panel, depth, group, gate, lane = np.ogrid[tuple(slice(extent) for extent in shape)]
-    unit = (panel * plan.groups + group) * LANES + lane
+    shape = (directions, plan.tiles, units, plan.vectors, LANES)
+    direction, tile, depth, vector, lane = np.ogrid[tuple(slice(extent) for extent in shape)]
+    block, gate = np.divmod(tile * plan.vectors + vector, plan.phase.gates)
+    unit = block * LANES + lane
     place = w.base + direction * w.direction + gate * w.gate + depth * w.depth
     place = place + np.minimum(unit, units - 1) * w.unit
     packed: Array = np.where(unit < units, flat[place], 0).astype(np.float32)
