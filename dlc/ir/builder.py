@@ -49,9 +49,8 @@ class GraphBuilder:
             types = op.infer([None if value is None else value.type for value in inputs])
         except InferenceError as error:
             operands = ", ".join("absent" if value is None else str(value.type) for value in inputs)
-            raise ModelError(
-                f"{op.name}: {error} (operands: {operands})", node=", ".join(origin) or None
-            ) from None
+            message = f"{op.name}: {error} (operands: {operands})"
+            raise ModelError(message, node=", ".join(origin) or None, code="model/type") from None
         wishes = [*names[: len(types)], *([op.name.lower()] * (len(types) - len(names)))]
         outputs = [
             Value(self.graph.unique_name(wish), type_) for wish, type_ in zip(wishes, types, strict=True)

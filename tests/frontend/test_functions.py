@@ -12,7 +12,6 @@ from dlc.frontend.onnx.functions import (
     all_nodes,
     normalize_domain,
     opset_imports,
-    standard_function,
 )
 from dlc.limits import Limits
 
@@ -107,10 +106,3 @@ def test_domains_and_opsets() -> None:
     assert opset_imports([], 2, "the model") == {"": 1}
     with pytest.raises(ModelError, match="two versions of operator set"):
         opset_imports([*twice, helper.make_opsetid("", 14)], 8, "the model")
-
-
-def test_standard_functions_exist_for_operators_that_have_a_fixed_body() -> None:
-    assert standard_function(call("MeanVarianceNormalization", ""), "", 13) is not None
-    assert standard_function(call("Conv", ""), "", 13) is None
-    assert standard_function(call("Nothing", ""), "", 13) is None
-    assert standard_function(call("MeanVarianceNormalization"), "d", 13) is None

@@ -109,7 +109,7 @@ class NodeContext:
         value = self.attributes.get(key, default)
         if value is None or isinstance(value, kind):
             return value
-        self.fail(f"attribute {key!r} must be {what}, but is {type(value).__name__}")
+        self.fail(f"attribute {key!r} must be {what}, but is {type(value).__name__}", "model/attribute")
 
     def int(self, key: str, default: builtins.int | None = None) -> builtins.int:
         """Integer attribute; ModelError when absent without a default."""
@@ -156,7 +156,7 @@ class NodeContext:
 
     def _needed(self, key: str, value: Any) -> Any:
         if value is None:
-            self.fail(f"attribute {key!r} is missing")
+            self.fail(f"attribute {key!r} is missing", "model/attribute")
         return value
 
     # --- construction
@@ -181,9 +181,9 @@ class NodeContext:
 
     # --- errors
 
-    def fail(self, reason: str) -> NoReturn:
+    def fail(self, reason: str, code: str = "model") -> NoReturn:
         """The node breaks the standard: ModelError that names it."""
-        raise ModelError(f"{self.op_type}: {reason}", node=self.name)
+        raise ModelError(f"{self.op_type}: {reason}", node=self.name, code=code)
 
     def unsupported(self, reason: str, hint: str = "") -> NoReturn:
         """The node is legal, but dlc cannot run it: UnsupportedError with one finding (all are collected)."""

@@ -111,25 +111,6 @@ class FunctionTable:
         )
 
 
-def standard_function(node: NodeProto, domain: str, opset: int) -> FunctionProto | None:
-    """The body that the standard gives for an operator in terms of others; None when it has none.
-
-    Bodies that depend on operand types are left out: they would have to be asked for with types that only the
-    model claims.
-    """
-    from onnx import defs
-
-    if domain or not opset or not defs.has(node.op_type, domain):
-        return None
-    try:
-        schema = defs.get_schema(node.op_type, opset, domain)
-    except defs.SchemaError:
-        return None
-    if schema.deprecated or not schema.has_function:  # type: ignore[attr-defined]
-        return None
-    return schema.function_body
-
-
 def _shown(key: FunctionKey) -> str:
     domain, name, overload = key
     return printable(f"{domain}::{name}{':' if overload else ''}{overload}")

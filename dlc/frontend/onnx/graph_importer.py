@@ -19,8 +19,9 @@ from dlc.frontend.onnx.attributes import decode_all
 from dlc.frontend.onnx.constants import ConstantEvaluator
 from dlc.frontend.onnx.contents import Contents
 from dlc.frontend.onnx.context import DimArray, NodeContext, finding
-from dlc.frontend.onnx.functions import FunctionTable, normalize_domain, opset_imports, standard_function
+from dlc.frontend.onnx.functions import FunctionTable, normalize_domain, opset_imports
 from dlc.frontend.onnx.ordering import ordered
+from dlc.frontend.onnx.schema import check_form, exists, form_of
 from dlc.frontend.onnx.scope import Missing, Scope
 from dlc.frontend.onnx.tensors import TensorReader
 from dlc.ir.builder import GraphBuilder
@@ -219,10 +220,12 @@ class GraphImporter:
         domain = normalize_domain(node.domain)
         opset = scope.opsets.get(domain, 0)
         importer = registry.find(domain, node.op_type, opset) if opset else None
+        if domain == "" and opset:
+            check_form(node, opset)
         if importer is None:
-            function = standard_function(node, domain, opset)
-            if function is not None:
-                return list(self._call(function, node, operands, name, scope))
+            form = None if domain else form_of(node.op_type, opset)
+            if form is not None and form.function is not None:
+                return list(self._call(form.function, node, operands, name, scope))
             return self._refuse(node, name, domain, opset, operands)
         attributes = decode_all(node.attribute, self.tensors, scope.attributes)
         ctx = NodeContext(self, node.op_type, domain, opset, name, operands, attributes, node.output, scope)
@@ -286,9 +289,7 @@ class GraphImporter:
             )
         hint = ""
         if domain == "":
-            from onnx import defs
-
-            if not defs.has(node.op_type, ""):
+            if not exists(node.op_type):
                 raise ModelError(f"ONNX has no operator {shown}", node=name)
         elif domain in ("com.microsoft", "com.microsoft.nchwc"):
             hint = "export the model without optimizing it with onnxruntime"
