@@ -171,12 +171,13 @@ class _Evaluator:
         carrier = self.scope.dtype(dtype) if dtype.is_float else np.dtype(np.int64)
         result = np.zeros((batch, rows, columns), carrier)
         looped, rest = self.split((*spec.batch, *spec.rows, *spec.columns, *spec.reduce), spec.reduce)
+        terms = math.prod(self.scope.extents[axis] for axis in rest)
         for point in self.points(looped):
             inner = {**fixed, **point}
             left = Grid(self.scope, (*spec.batch, *spec.rows, *rest), inner).full(stage.left)
             right = Grid(self.scope, (*spec.batch, *spec.columns, *rest), inner).full(stage.right)
-            a = left.astype(carrier).reshape(batch, rows, -1)
-            b = right.astype(carrier).reshape(batch, columns, -1)
+            a = left.astype(carrier).reshape(batch, rows, terms)
+            b = right.astype(carrier).reshape(batch, columns, terms)
             result += _product(a, b.transpose(0, 2, 1))
         order = (*spec.batch, *spec.rows, *spec.columns)
         shaped = result.reshape([self.scope.extents[axis] for axis in order])
