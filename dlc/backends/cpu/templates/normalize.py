@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 
 from dlc.backends.cpu import access
-from dlc.ir.dims import Dim, Symbol, ceildiv, free_symbols, linear, substitute as substitute_dim
+from dlc.ir.dims import Dim, Symbol, ceildiv, divides, free_symbols, linear, substitute as substitute_dim
 from dlc.ir.types import FillKind
 from dlc.lowering import expr as e
 from dlc.lowering.fuse import mask_expression, zero
@@ -48,8 +48,10 @@ def split_blocked_axes(kernel: Kernel) -> Kernel:
         if layout is None:
             continue
         for axis, entry in enumerate(index):
-            if layout.block(axis) > 1 and isinstance(entry, Symbol) and entry.name not in blocks:
-                blocks[entry.name] = layout.block(axis)
+            lanes = None if layout.block(axis) == 1 or isinstance(entry, e.Expr) else _lane_axis(kernel, entry,
+                                                                                               layout.block(axis))
+            if lanes is not None:
+                blocks.setdefault(lanes, layout.block(axis))
     for name, block in blocks.items():
         old = kernel.axis(name)
         outer = Axis(f"{name}o", ceildiv(old.extent, block), old.kind)
@@ -59,6 +61,20 @@ def split_blocked_axes(kernel: Kernel) -> Kernel:
         if not (isinstance(old.extent, int) and old.extent % block == 0):
             kernel = _mask_beyond(kernel, (outer.name, inner.name), e.InRange(value, 0, old.extent))
     return kernel
+
+
+def _lane_axis(kernel: Kernel, entry: Dim, block: int) -> str | None:
+    """The axis whose points are neighbours in the blocks that `entry` indexes.
+
+    It is the entry itself or, where groups of channels precede it, what is added to a multiple of the block.
+    """
+    if isinstance(entry, Symbol):
+        return entry.name
+    for axis in kernel.axes:
+        affine = linear(entry, axis.symbol)
+        if affine is not None and affine[0] == 1 and divides(block, affine[1]) and divides(block, axis.extent):
+            return axis.name
+    return None
 
 
 def _mask_beyond(kernel: Kernel, names: tuple[str, str], condition: e.InRange) -> Kernel:
