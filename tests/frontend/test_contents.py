@@ -307,6 +307,18 @@ def test_integer_division_and_remainder_follow_signs() -> None:
     assert i64.compare("eq", N, 3) is None
 
 
+def test_conversions_that_wrap_are_not_known() -> None:
+    i64 = Arithmetic(DType.I64, lambda guard: True)
+    assert i64.cast(N, DType.I32) == N and i64.cast(N, DType.U64) == N
+    assert i64.cast(N, DType.I8) is None and i64.cast(N - 1, DType.U32) is None
+    assert (
+        i64.cast(-1, DType.U8) is None and i64.cast(128, DType.I8) is None and i64.cast(127, DType.I8) == 127
+    )
+    assert i64.cast(3, DType.BOOL) is True and i64.cast(N, DType.BOOL) is None
+    assert i64.cast(True, DType.I64) == 1
+    assert i64.cast((1 << 24) + 1, DType.F32) is None and i64.cast(1 << 24, DType.F32) == Fraction(1 << 24)
+
+
 # --- random chains against onnxruntime
 
 _OPERATORS = (

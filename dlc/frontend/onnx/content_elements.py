@@ -29,7 +29,7 @@ from dlc.ir.dims import (
     mod,
     to_text,
 )
-from dlc.ir.dtypes import DType
+from dlc.ir.dtypes import DType, Kind
 
 #: Constants that multiply an extent have at most this numerator and denominator.
 _LARGEST_FACTOR = 256
@@ -121,7 +121,8 @@ class Arithmetic:
         if isinstance(x, bool):
             x = int(x)
         if to.is_integer:
-            return self._rounded_to_integer(x) if isinstance(x, (Fraction, Ratio)) else x
+            whole = self._rounded_to_integer(x) if isinstance(x, (Fraction, Ratio)) else x
+            return whole if fits(whole, to) else None
         if to not in (DType.F32, DType.F64):
             return None
         target = Arithmetic(to, self.assume)
@@ -257,6 +258,17 @@ def _truncated_quotient(left: Dim, right: Dim) -> Dim | None:
     if exact is not None:
         return exact
     return floordiv(left, right) if is_nonnegative(left) and _is_divisor(right) else None
+
+
+def fits(element: Element, dtype: DType) -> bool:
+    """Whether the integer type `dtype` holds an integer; wide types are taken to hold every extent."""
+    if isinstance(element, int):
+        signed = dtype.kind is Kind.SIGNED
+        low, high = (-(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1))) if signed else (0, 1 << dtype.bits)
+        return low <= element < high
+    if isinstance(element, DimExpr):
+        return dtype.bits >= 32 and (dtype.kind is Kind.SIGNED or is_nonnegative(element))
+    return True
 
 
 def zero(dtype: DType) -> Element:

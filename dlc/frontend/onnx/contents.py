@@ -20,7 +20,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from dlc.frontend.onnx.content_elements import array_of, is_integer
+from dlc.frontend.onnx.content_elements import array_of, fits, is_integer
 from dlc.frontend.onnx.content_rules import apply_rule, is_transparent
 from dlc.frontend.onnx.context import DimArray
 from dlc.ir.dims import Guard, Symbol, known_le
@@ -206,17 +206,8 @@ def _of_constant(data: Array, dtype: DType) -> DimArray | None:
 
 
 def _fitting(content: DimArray, dtype: DType) -> DimArray:
-    """`content` without the numbers that the element type wraps around."""
+    """`content` without the integers that the element type wraps around."""
     if not dtype.is_integer:
         return content
-    signed = dtype.kind is Kind.SIGNED
-    low, high = (
-        (-(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1) if signed else (0, (1 << dtype.bits) - 1)
-    )
-    if all(not isinstance(item, int) or low <= item <= high for item in content.flat):
-        return content
-    kept = content.copy()
-    kept.reshape(-1)[:] = [
-        item if not isinstance(item, int) or low <= item <= high else None for item in content.flat
-    ]
-    return kept
+    elements = content.reshape(-1).tolist()
+    return array_of([element if fits(element, dtype) else None for element in elements], content.shape)
