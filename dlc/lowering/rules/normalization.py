@@ -5,6 +5,7 @@ from __future__ import annotations
 from dlc.ir.dims import Dim, Symbol, product
 from dlc.ir.graph import Node, Value
 from dlc.ir.ops.normalization import (
+    LRN,
     BatchNorm,
     GroupNorm,
     InstanceNorm,
@@ -180,3 +181,20 @@ def lp_norm(draft: Draft, node: Node) -> None:
     zero = compare("eq", norm, 0.0)
     safe = select(zero, const(1.0, norm.dtype), norm)
     draft.store(node.outputs[0], everything, select(zero, const(0.0, x.dtype), binary("div", x, safe)))
+
+
+@rule(LRN)
+def local_response(draft: Draft, node: Node) -> None:
+    """x / (bias + alpha / size * sum of squares)^beta, the sum over a window of channels around each."""
+    assert isinstance(node.op, LRN)
+    op, source = node.op, draft.operand(0)
+    axes = draft.axes_of(source.tensor.shape)
+    tap = draft.axis(op.size, AxisKind.REDUCE)
+    channel = axes[1] + tap - (op.size - 1) // 2
+    mask = [e.InRange(channel, 0, source.tensor.shape[1])]
+    index = [axes[0], channel, *axes[2:]]
+    near = draft.load_arithmetic(source, index, mask, const(0, source.tensor.dtype))
+    total = draft.reduce(Monoid.SUM, [tap], binary("mul", near, near), axes)
+    x = draft.load_arithmetic(source, axes)
+    divisor = binary("add", binary("mul", total, op.alpha / op.size), op.bias)
+    draft.store(node.outputs[0], axes, binary("div", x, binary("pow", divisor, op.beta)))

@@ -77,6 +77,8 @@ class _Nest:
         self.outer_mode = plan.vector_axis is not None
         self.scratch_offsets, self.scratch_bytes = scratch_layout(plan)
         self.scratch: dict[str, _ScratchLocal] = {}
+        #: Scratch as it is before the stages: a recurrence leaves its states in one of two copies.
+        self.homes: dict[str, _ScratchLocal] = {}
 
     def emit(self) -> CompiledKernel:
         b, em = self.b, self.em
@@ -85,6 +87,7 @@ class _Nest:
         for local, (place, inner) in self.scratch_offsets.items():
             pointer = b.byte_offset(self.frame.scratch, em.dim(place))
             self._keep(_ScratchLocal(local, pointer, tuple(self.symbol[a] for a in inner)))
+        self.homes = dict(self.scratch)
         points, chunks = em.dim(self.plan.points), em.dim(self.chunks)
         low = b.udiv(b.mul(self.frame.chunk, points), chunks)
         high = b.udiv(b.mul(b.add(self.frame.chunk, 1), points), chunks)
@@ -322,7 +325,7 @@ class _Nest:
     def _recur(self, stage: Recur) -> None:
         """A loop over the axis that carries the states: in registers, or two copies in scratch in turn."""
         b, em = self.b, self.em
-        wide = [self.scratch.get(state.local.name) for state in stage.states]
+        wide = [self.homes.get(state.local.name) for state in stage.states]
         begin = [self._start(state, local) for state, local in zip(stage.states, wide, strict=True)]
         spare = [self._spare(local) for local in wide if local is not None]
         extent = self._operand(self.extent[stage.axis])
