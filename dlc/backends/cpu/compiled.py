@@ -60,7 +60,7 @@ class KernelFrame:
                    for i, symbol in enumerate(self.symbols)}
         params = {param.name: param for param in kernel.params}
         self.emitter = ExpressionEmitter(self.b, params, self.pointers, self._report_fault)
-        self.emitter.axes.update(numbers)
+        self.emitter.fix_symbols(numbers)
 
     def _argument(self, args: t.Value, slot: int, type_: t.IRType) -> t.Value:
         return self.b.load_invariant(self.b.byte_offset(args, slot * SLOT), type_)

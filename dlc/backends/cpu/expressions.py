@@ -53,6 +53,8 @@ class ExpressionEmitter:
         self.mask: t.Value | None = None
         self.locals: dict[str, Callable[[tuple[Dim, ...]], t.Value]] = {}
         self._done: dict[e.Expr, t.Value] = {}
+        self._fixed: dict[Dim, t.Value] = {}
+        self._fixed_names: frozenset[str] = frozenset()
         self._dummy: t.Value | None = None
 
     def forget(self) -> None:
@@ -83,9 +85,22 @@ class ExpressionEmitter:
 
     # --- index arithmetic
 
+    def fix_symbols(self, numbers: Mapping[str, t.Value]) -> None:
+        """Enter symbols that keep their numbers throughout the function."""
+        self.axes.update(numbers)
+        self._fixed_names = frozenset(numbers)
+
     def dim(self, dim: Dim) -> t.Value:
         """A Dim as a scalar i64; along the vector axis it is the number of lane 0."""
-        return self.b.value(self._dim(dim))
+        if isinstance(dim, int):
+            return self.b.value(dim)
+        found = self._fixed.get(dim)
+        if found is None:
+            found = self.b.value(self._dim(dim))
+            # What depends on the function's symbols only is computed at its entry, wherever it is asked for first.
+            if all(symbol.name in self._fixed_names for symbol in free_symbols(dim)):
+                self._fixed[dim] = found
+        return found
 
     def _dim(self, dim: Dim) -> t.Index:
         b = self.b

@@ -407,19 +407,17 @@ class _Convolution:
         return self.width if isinstance(self.width, int) else self.em.dim(self.width)
 
     def _tail(self, group: t.Index, panel: t.Index | None, row: t.Index, rows: int, first: t.Index) -> None:
-        """The columns that fill no tile: one tile of exactly their number, or pieces of 8, 4, 2 and 1."""
+        """The columns that fill no tile: one tile of exactly their number, or tiles of 4 and of 1."""
         b, columns = self.b, self.tile.columns
         if isinstance(self.width, int):
             if self.width % columns:
                 self._panels(group, panel, row, rows, first, self.width % columns)
             return
-        at: t.Index = first
-        remaining = b.urem(self._width(), columns)
-        for size in (16, 8, 4, 2, 1):
-            if size < columns:
-                with b.if_(b.icmp("ne", b.and_(remaining, size), 0)):
-                    self._panels(group, panel, row, rows, at, size)
-                at = b.add(at, b.and_(remaining, size))
+        fours = b.add(first, b.and_(b.urem(self._width(), columns), -4))
+        with b.loop(first, fours, 4, name="column4") as loop:
+            self._panels(group, panel, row, rows, loop.iv, 4)
+        with b.loop(fours, self._width(), name="column1") as loop:
+            self._panels(group, panel, row, rows, loop.iv, 1)
 
     def _panels(self, group: t.Index, panel: t.Index | None, row: t.Index, rows: int, column: t.Index,
                 columns: int) -> None:
