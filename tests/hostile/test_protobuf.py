@@ -122,6 +122,7 @@ def test_nesting_within_the_scans_limit_is_bounded_too(refused: Refused) -> None
     refused(field(7, graph))
 
 
+@pytest.mark.slow
 def test_millions_of_empty_messages(refused: Refused) -> None:
     assert "too many messages" in refused(field(7, field(1, b"") * 10_000_000), seconds=20)
 
