@@ -148,7 +148,7 @@ class Grid:
         if other is None:
             raise self.scope.error(f"a masked access to {name} has no other value")
         if not mask.any():
-            return np.broadcast_to(self._values[other], np.broadcast_shapes(mask.shape))
+            return self._values[other]
         reach = map(tensor.reach, range(len(entries)))
         safe = [np.clip(at, low, high - 1) for at, (low, high) in zip(entries, reach, strict=True)]
         return np.asarray(np.where(mask, tensor.load(safe), self._values[other]))

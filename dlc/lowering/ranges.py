@@ -205,8 +205,8 @@ class _Proof:
             if rest is not None and is_nonnegative(rest):
                 return True
         # There may be many facts: only their intervals are looked at.
-        differences = (target - fact for fact in self._facts for target in targets)
-        return any((bounds(difference)[0] or -1) >= 0 for difference in differences)
+        least_values = (bounds(target - fact)[0] for fact in self._facts for target in targets)
+        return any(value is not None and value >= 0 for value in least_values)
 
     def _bounded(self, dim: Dim, upper: bool) -> Dim | None:
         """An upper (or lower) bound of `dim` that is free of axes; None where none is found."""

@@ -38,7 +38,7 @@ _WORK = {
 
 
 class OneNode:
-    """A graph of one node on given arrays; with `symbolic`, extents of 2 and more are symbols named after them."""
+    """A graph of one node on given arrays; with `symbolic`, extents beyond 1 are symbols named after them."""
 
     def __init__(
         self,
@@ -53,7 +53,9 @@ class OneNode:
         builder = GraphBuilder(self.graph, origin=("the_node",))
         operands: list[Value | None] = []
         for index, array in enumerate(arrays):
-            operands.append(None if array is None else self._operand(index, array, symbolic, constants, builder))
+            operands.append(
+                None if array is None else self._operand(index, array, symbolic, constants, builder)
+            )
         builder.add_all(op, *operands)
         (self.node,) = self.graph.nodes
         self.inputs = list(arrays)

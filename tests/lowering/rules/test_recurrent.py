@@ -40,7 +40,9 @@ def repeated(functions: tuple[str, ...], directions: int) -> dict[str, Any]:
 @pytest.mark.parametrize("clip", [None, 0.4])
 def test_lstm(direction: str, lengths: list[int] | None, clip: float | None) -> None:
     directions = 2 if direction == "bidirectional" else 1
-    op = LSTM(HIDDEN, direction, **repeated(("sigmoid", "tanh", "tanh"), directions), clip=clip, input_forget=False)
+    op = LSTM(
+        HIDDEN, direction, **repeated(("sigmoid", "tanh", "tanh"), directions), clip=clip, input_forget=False
+    )
     h, c = (random(directions, BATCH, HIDDEN, seed=seed) for seed in (4, 5))
     counts = None if lengths is None else np.array(lengths, np.int32)
     x = random(STEPS, BATCH, INPUTS)
@@ -52,7 +54,9 @@ def test_lstm(direction: str, lengths: list[int] | None, clip: float | None) -> 
 @pytest.mark.parametrize("linear", [False, True])
 def test_gru(direction: str, linear: bool) -> None:
     directions = 2 if direction == "bidirectional" else 1
-    op = GRU(HIDDEN, direction, **repeated(("sigmoid", "tanh"), directions), clip=None, linear_before_reset=linear)
+    op = GRU(
+        HIDDEN, direction, **repeated(("sigmoid", "tanh"), directions), clip=None, linear_before_reset=linear
+    )
     h = random(directions, BATCH, HIDDEN, seed=4)
     check_rule(op, random(STEPS, BATCH, INPUTS), *weights(3, directions), None, h)
     check_rule(op, random(STEPS, BATCH, INPUTS), *weights(3, directions), np.array([2, 5, 1], np.int32), h)
@@ -126,4 +130,10 @@ def test_quantization_in_blocks() -> None:
     scale = np.abs(random(4, 4)) + np.float32(0.1)
     zero = integers(4, 4, dtype=np.uint8, low=0, high=20)
     check_rule(QuantizeLinear(1, 3, DType.U8), x, scale, zero, work=Work.EXACT)
-    check_rule(DequantizeLinear(1, 3, DType.F32), integers(4, 10, dtype=np.uint8, low=0), scale, zero, work=Work.EXACT)
+    check_rule(
+        DequantizeLinear(1, 3, DType.F32),
+        integers(4, 10, dtype=np.uint8, low=0),
+        scale,
+        zero,
+        work=Work.EXACT,
+    )

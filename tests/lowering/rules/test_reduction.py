@@ -21,8 +21,8 @@ from dlc.ir.ops.normalization import (
     Softmax,
 )
 from dlc.ir.ops.reduction import ArgReduce, Cumulative, Reduce, TopK
-from dlc.lowering.rules.registry import NotLowered, lower_node
 from dlc.lowering.draft import Names
+from dlc.lowering.rules.registry import NotLowered, lower_node
 from tests.lowering.kernels import check_rule, node_of
 from tests.lowering.rules.test_pointwise import integers, random
 
