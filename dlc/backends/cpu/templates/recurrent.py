@@ -2,8 +2,8 @@
 
 In each step, the products of the state with the weights of all gates go to scratch memory, tile by tile; then
 the cell's formulas are applied to 16 units at a time. Every other step walks the weights backwards, so that
-those used last, still in the cache, come first. The input's product was made for all steps at once, by another
-kernel.
+those used last, still in the cache, come first. The input's product is not computed here but for all steps at
+once, by another kernel.
 """
 from __future__ import annotations
 
