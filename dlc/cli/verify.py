@@ -33,6 +33,12 @@ from dlc.options import ShapeSpec
 @click.option("--rtol", type=click.FloatRange(min=0), help="Replaces the table of tolerances, with --atol:")
 @click.option("--atol", type=click.FloatRange(min=0), help="|a - b| <= atol + rtol * |b|.")
 @click.option("--no-float64", is_flag=True, help="Leave out the distance of both engines to float64.")
+@click.option(
+    "--bisect",
+    is_flag=True,
+    help="Compare each two neighbouring steps of the compilation, and name the first pass, kernel or launch "
+    "at which they go apart.",
+)
 @dim_option
 @threads_option
 @compile_options
@@ -46,6 +52,7 @@ def command(
     rtol: float | None,
     atol: float | None,
     no_float64: bool,
+    bisect: bool,
     dims: Mapping[str, ShapeSpec],
     threads: int | None,
     options: Mapping[str, Any],
@@ -69,6 +76,9 @@ def command(
             atol=atol,
             float64=not no_float64,
             threads=threads,
+            bisect=bisect,
+            progress=output.progress,
+            **options,
         )
         for source in (inputs or (None,))
     ]

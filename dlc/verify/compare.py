@@ -23,7 +23,8 @@ class Difference:
     statistics cover elements that are finite in both; `nonfinite` counts positions where NaN or an infinity
     stands in only one (NaN agrees with NaN, an infinity with the same infinity, -0 with 0). `max_ulp` counts
     representable numbers between the two, in the dtype of the expected tensor; it is 0 for integers.
-    `worst` is the index of the element farthest beyond its tolerance, with both values as text.
+    `worst` is the index of the element farthest beyond its tolerance, with both values as text; `first` that
+    of the first element beyond it in row-major order, which tells more of a wrong index or a wrong tail.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Difference:
     worst_values: tuple[str, str] | None
     tolerance: Tolerance
     problem: str | None = None
+    first: tuple[int, ...] | None = None
 
     @property
     def agrees(self) -> bool:
@@ -149,6 +151,7 @@ def _compare_floats(name: str, actual: Array, expected: Array, tolerance: Tolera
         worst=index,
         worst_values=None if index is None else (str(actual[index]), str(expected[index])),
         tolerance=tolerance,
+        first=_first(wrong),
     )
 
 
@@ -158,7 +161,7 @@ def _compare_exactly(name: str, actual: Array, expected: Array, tolerance: Toler
     largest = 0
     if expected.dtype.kind not in "OUTSb" and wrong.any():
         largest = max(abs(int(a) - int(e)) for a, e in zip(actual[wrong][:1000], expected[wrong][:1000]))
-    worst = tuple(int(i) for i in np.argwhere(wrong)[0]) if wrong.any() else None
+    worst = _first(wrong)
     return Difference(
         name=name,
         dtype=str(expected.dtype),
@@ -173,7 +176,15 @@ def _compare_exactly(name: str, actual: Array, expected: Array, tolerance: Toler
         worst=worst,
         worst_values=None if worst is None else (str(actual[worst]), str(expected[worst])),
         tolerance=tolerance,
+        first=worst,
     )
+
+
+def _first(wrong: Array) -> tuple[int, ...] | None:
+    """The first index at which `wrong` is true."""
+    if not wrong.any():
+        return None
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
 
 
 def _incomparable(name: str, expected: Value, tolerance: Tolerance, problem: str) -> Difference:

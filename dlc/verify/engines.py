@@ -82,8 +82,16 @@ class Reference:
                 results = self._evaluator.run(None, dict(inputs))
         except Exception as error:
             raise _cannot(self.name, error) from error
-        values = [np.asarray(value) if isinstance(value, np.generic) else value for value in results]
-        return dict(zip(self._evaluator.output_names, values))
+        return dict(zip(self._evaluator.output_names, map(_as_array, results)))
+
+    def intermediates(self, inputs: Values) -> dict[str, Value]:
+        """All values of the main graph by name."""
+        try:
+            with np.errstate(all="ignore"):
+                results = self._evaluator.run(None, dict(inputs), intermediate=True)
+        except Exception as error:
+            raise _cannot(self.name, error) from error
+        return {name: _as_array(value) for name, value in dict(results).items()}
 
 
 class Float64:
@@ -121,6 +129,11 @@ def to_float64(model: onnx.ModelProto) -> onnx.ModelProto:
             for node in _with_subgraphs(outer):
                 _widen_node(node)
     return copy
+
+
+def _as_array(value: Any) -> Value:
+    """NumPy's scalars as arrays of rank 0."""
+    return np.asarray(value) if isinstance(value, np.generic) else value
 
 
 def _cannot(engine: str, error: Exception) -> UnsupportedError:

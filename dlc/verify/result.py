@@ -6,10 +6,13 @@ import json
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlc.errors import VerificationError, printable
 from dlc.verify.compare import Difference
+
+if TYPE_CHECKING:
+    from dlc.verify.bisection.report import BisectionReport
 
 
 class Verdict(Enum):
@@ -57,7 +60,8 @@ class Verification:
     """Whether a compiled model computes what another engine does. True in a condition when it does.
 
     `against` names the other engine, `exact` the float64 engine (None if there was none); `notes` says what
-    the caller should know, such as an engine that could not run the model.
+    the caller should know, such as an engine that could not run the model. `bisection`, if there was one,
+    must have found nothing, either.
     """
 
     model: str
@@ -65,6 +69,7 @@ class Verification:
     exact: str | None
     outputs: tuple[OutputResult, ...]
     notes: tuple[str, ...] = ()
+    bisection: BisectionReport | None = None
 
     @property
     def agrees(self) -> bool:
@@ -72,10 +77,12 @@ class Verification:
         return bool(self.outputs) and all(out.verdict is not Verdict.DIFFERS for out in self.outputs)
 
     def __bool__(self) -> bool:
-        return self.agrees
+        return self.agrees and (self.bisection is None or bool(self.bisection))
 
     def raise_for_difference(self) -> None:
-        """Raise VerificationError naming the outputs that differ, if any does."""
+        """Raise VerificationError naming the outputs that differ, if any does, or what a bisection found."""
+        if self.agrees and self.bisection is not None and self.bisection.culprit is not None:
+            raise VerificationError(printable(self.bisection.culprit.cause, limit=1000))
         if not self.agrees:
             wrong = [out.difference.name for out in self.outputs if out.verdict is Verdict.DIFFERS]
             names = ", ".join(printable(name) for name in wrong[:5]) or "no output was compared"
@@ -90,6 +97,7 @@ class Verification:
             "agrees": self.agrees,
             "outputs": [out.to_dict() for out in self.outputs],
             "notes": list(self.notes),
+            "bisection": None if self.bisection is None else self.bisection.to_dict(),
         }
 
     def to_json(self) -> str:
@@ -102,6 +110,8 @@ class Verification:
         for out in self.outputs:
             lines += _describe(out)
         lines += [f"note: {note}" for note in self.notes]
+        if self.bisection is not None:
+            lines.append(str(self.bisection))
         return "\n".join(lines)
 
 

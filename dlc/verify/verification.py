@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from dlc.errors import ExternalDataError, InputError, UnsupportedError, printable
 from dlc.limits import Limits
-from dlc.options import ShapeSpec
+from dlc.options import Options, ShapeSpec
 from dlc.verify.compare import Array, Value, compare_values, distance
 from dlc.verify.engines import Engine, Float64, OnnxRuntime, Reference, Values
 from dlc.verify.inputs import load_inputs, model_inputs, random_inputs
@@ -46,6 +47,8 @@ def verify(
     atol: float | None = None,
     float64: bool = True,
     threads: int | None = None,
+    bisect: bool = False,
+    progress: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Verification:
     """Compile `source` and compare its outputs with another engine's, with float64 as the judge.
@@ -60,6 +63,8 @@ def verify(
     shapes    extents of symbols or inputs for random inputs, as in `dlc.compile`
     rtol, atol  an own elementwise bound, |a - b| <= atol + rtol * |b|, instead of the table in tolerances.py
     float64   also run the model in float64, which takes the NumPy evaluator's time
+    bisect    also compare each two neighbouring steps of the compilation of `source` with `options`, and name
+              the first that go apart (see `dlc.verify.bisect`); `progress` is called with what is compared
     options   for `dlc.compile`
 
     Raises what `dlc.compile` raises, and UnsupportedError when the other engine cannot run the model.
@@ -85,7 +90,15 @@ def verify(
         for output, reference in expected.items()
         for result in judge(output, actual[output], reference, (exact or {}).get(output), work, own, widest)
     ]
-    return Verification(name, other_name, exact_name, tuple(results), tuple(notes))
+    verification = Verification(name, other_name, exact_name, tuple(results), tuple(notes))
+    if not bisect:
+        return verification
+    from dlc.verify.bisect import bisect as find
+
+    chosen = Options(shapes=shapes or {}, threads=threads, **options)
+    wrong = None if verification.agrees else expected
+    bisection = find(source, values, options=chosen, expected=wrong, exact=exact, progress=progress)
+    return replace(verification, bisection=bisection)
 
 
 def judge(

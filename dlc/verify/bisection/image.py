@@ -1,0 +1,170 @@
+"""The memory of one run of a program, step by step under the eyes of a checker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from dlc.errors import ShapeError, UnsupportedError
+from dlc.ir.dims import Dim, evaluate
+from dlc.ir.graph import ShapeSource
+from dlc.ir.types import FillKind
+from dlc.lowering.program import Bind, Buffer, Check, Host, Program, Storage, StorageKind
+from dlc.lowering.tensors import Memory
+from dlc.runtime.arena import Block
+from dlc.verify.bisection.subject import Prepared
+from dlc.verify.compare import Array
+
+#: Kind and index of a storage, the first byte, and the byte behind the last.
+Span: TypeAlias = tuple[StorageKind, int, int, int]
+
+
+class Image:
+    """Inputs, outputs and arena of a run as bytes, laid out as the program says, and its symbols' numbers.
+
+    What nothing was written to yet holds NaNs. `numbers` has the symbols that the inputs decide, and those
+    of the Bind steps made so far; a storage is taken when it is first touched, so that its size may depend on
+    them. Constants are those of `program`, which must not be packed yet.
+    """
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.program: Program = prepared.program
+        graph, feeds = prepared.model.graph, prepared.feeds
+        self.numbers: dict[str, int] = {
+            symbol.name: feeds[source.value].shape[source.axis]
+            for symbol, source in graph.symbols.items()
+            if isinstance(source, ShapeSource)
+        }
+        self._storages: dict[tuple[StorageKind, int], Array] = {}
+        for index, value in enumerate(graph.inputs):
+            self._storages[StorageKind.INPUT, index] = as_bytes(feeds[value.name])
+
+    def number(self, dim: Dim) -> int:
+        """The number of a dim."""
+        return evaluate(dim, self.numbers)
+
+    def storage(self, storage: Storage) -> Array:
+        """The bytes of an input, an output or the arena."""
+        key = (storage.kind, storage.index)
+        if key not in self._storages:
+            match storage.kind:
+                case StorageKind.ARENA:
+                    size = self.number(self.program.arena)
+                case StorageKind.OUTPUT:
+                    size = self.number(storage.bytes)
+                case _:
+                    raise UnsupportedError(f"a storage of kind {storage.kind.value} cannot be followed yet")
+            self._storages[key] = Block(size, poison=True).array()
+        return self._storages[key]
+
+    def span(self, buffer: Buffer) -> Span:
+        """Where a buffer lies."""
+        start = self.number(buffer.offset)
+        size = int(np.prod(self._physical_shape(buffer), dtype=np.int64)) * buffer.type.dtype.numpy.itemsize
+        return buffer.storage.kind, buffer.storage.index, start, start + size
+
+    def content(self, buffer: Buffer) -> Array:
+        """The bytes of a buffer: a view, or those of a constant."""
+        if buffer.storage.kind is StorageKind.CONSTANT:
+            return as_bytes(self.program.constants[buffer.storage.index].data)
+        _, _, start, stop = self.span(buffer)
+        return self.storage(buffer.storage)[start:stop]
+
+    def memory(self, buffer: Buffer, content: Array | None = None) -> Memory:
+        """A buffer as kernels see it; over other bytes, if `content` is given."""
+        return Memory(self.physical(buffer, content), buffer.type, self.shape(buffer))
+
+    def physical(self, buffer: Buffer, content: Array | None = None) -> Array:
+        """A buffer as an array in the order of memory; over other bytes, if `content` is given."""
+        raw = self.content(buffer) if content is None else content
+        return raw.view(buffer.type.dtype.numpy).reshape(self._physical_shape(buffer))
+
+    def shape(self, buffer: Buffer) -> tuple[int, ...]:
+        """The logical extents of a buffer."""
+        return tuple(map(self.number, buffer.type.shape))
+
+    def snapshot(self) -> dict[tuple[StorageKind, int], Array]:
+        """Copies of the storages that can be written."""
+        return {
+            key: bytes_.copy() for key, bytes_ in self._storages.items() if key[0] is not StorageKind.INPUT
+        }
+
+    def stray_write(
+        self, before: dict[tuple[StorageKind, int], Array], written: Sequence[Buffer]
+    ) -> tuple[StorageKind, int] | None:
+        """The storage and first byte that changed since `before` although it is in no buffer of `written`."""
+        spans = [self.span(buffer) for buffer in written]
+        for key, old in before.items():
+            changed = self._storages[key] != old
+            for kind, index, start, stop in spans:
+                if (kind, index) == key:
+                    changed[start:stop] = False
+            if changed.any():
+                return key[0], int(np.argmax(changed))
+        return None
+
+    def run_simple(self, step: Bind | Check | Host) -> None:
+        """Run a step that is no launch."""
+        match step:
+            case Bind(symbol, buffer, index):
+                self.numbers[symbol.name] = int(self.memory(buffer).whole().reshape(-1)[index])
+            case Check(guard, _):
+                if not guard.holds(self.numbers):
+                    raise ShapeError(guard.message, node=guard.origin or None)
+            case Host():
+                inputs = [None if b is None else np.array(self.memory(b).whole()) for b in step.inputs]
+                with np.errstate(all="ignore"):
+                    results = step.node.op.evaluate(inputs, self.number)
+                for buffer, result in zip(step.outputs, results, strict=True):
+                    self.memory(buffer).assign(result)
+
+    def _physical_shape(self, buffer: Buffer) -> tuple[int, ...]:
+        return tuple(map(self.number, buffer.type.physical_shape))
+
+
+def overlap(one: Span, other: Span) -> bool:
+    """Whether two spans share a byte."""
+    return one[:2] == other[:2] and one[2] < other[3] and other[2] < one[3]
+
+
+def as_bytes(array: Array) -> Array:
+    """The bytes of an array in C order; a view where it has that order."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def with_halo(memory: Memory) -> Array:
+    """The logical elements of `memory`, and those of its halo whose content the type gives."""
+    ranges = [np.arange(*memory.reach(axis)) for axis in range(len(memory.shape))]
+    grid = np.meshgrid(*ranges, indexing="ij", sparse=True)
+    shape = tuple(len(line) for line in ranges)
+    return np.broadcast_to(memory.load(grid), shape) if shape else memory.whole()
+
+
+def filled(memory: Memory, logical: Array) -> Array:
+    """What :func:`with_halo` gives where the elements are `logical` and the halo is as its type says."""
+    result = logical
+    for halo in memory.halos:
+        widths = [(halo.before, halo.after) if axis == halo.axis else (0, 0) for axis in range(logical.ndim)]
+        fill = np.asarray(halo.fill.number).astype(logical.dtype)
+        result = np.pad(result, widths, constant_values=fill)
+    return result
+
+
+def wrong_pad(memory: Memory, physical: Array) -> bool:
+    """Whether a lane that fills up the last block of an axis holds something else than the layout says.
+
+    Halos are left out: they are filled by later launches.
+    """
+    layout = memory.type.layout
+    if layout is None or layout.pad.kind is FillKind.UNDEFINED:
+        return False
+    rounded = [
+        -(-extent // layout.block(axis)) * layout.block(axis) for axis, extent in enumerate(memory.shape)
+    ]
+    whole = np.zeros(physical.shape, np.bool_)
+    for shape, value in ((rounded, True), (memory.shape, False)):
+        whole[memory.place(np.meshgrid(*map(np.arange, shape), indexing="ij", sparse=True))] = value
+    lanes = physical[whole]
+    return bool((lanes != np.asarray(layout.pad.number).astype(lanes.dtype)).any())
