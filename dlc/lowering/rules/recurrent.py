@@ -69,6 +69,8 @@ def _projection(draft: Draft, op: Cell) -> Value:
     x, w, b = draft.operand(0), draft.operand(1), draft.optional(3)
     dtype = arithmetic_dtype(x.tensor.dtype)
     steps, batch, width = x.tensor.shape
+    if isinstance(w.tensor.shape[2], int):
+        width = w.tensor.shape[2]
     rows = op.gates * op.hidden
     result = draft.temporary("projection", dtype, (steps, batch, op.directions, rows))
     outer = step, sequence, direction, row = draft.axes_of(result.tensor.shape)
