@@ -1,4 +1,5 @@
 """The Python API: compile a model, load a package, call it. Orchestration of the layers below, nothing more."""
+
 from __future__ import annotations
 
 from dlc.api.compile import check, compile
@@ -8,5 +9,14 @@ from dlc.api.outputs import Outputs
 from dlc.api.report import CheckReport, Report
 from dlc.api.specs import TensorSpec
 
-__all__ = ["CheckReport", "CompiledModel", "Outputs", "PreparedModelCall", "Report", "TensorSpec", "check", "compile",
-           "load"]
+__all__ = [
+    "CheckReport",
+    "CompiledModel",
+    "Outputs",
+    "PreparedModelCall",
+    "Report",
+    "TensorSpec",
+    "check",
+    "compile",
+    "load",
+]

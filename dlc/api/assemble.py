@@ -1,4 +1,5 @@
 """From generated code to an artifact: the manifest and the members of a package, in memory."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -41,8 +42,8 @@ REPORT_MEMBER = "report.json"
 class Artifact:
     """A compiled model before it is loaded: what a package holds.
 
-    `constants` are views of the weights, aligned to 64 bytes, in the driver's order. `hosts` are the host steps of
-    a model that has some, by step number.
+    `constants` are views of the weights, aligned to 64 bytes, in the driver's order. `hosts` are the host
+    steps of a model that has some, by step number.
     """
 
     manifest: Manifest
@@ -57,18 +58,28 @@ class Artifact:
     @property
     def size(self) -> int:
         """Bytes of all members."""
-        return sum(content.nbytes if isinstance(content, np.ndarray | memoryview) else len(content)
-                   for content in self.members.values())
+        return sum(
+            content.nbytes if isinstance(content, np.ndarray | memoryview) else len(content)
+            for content in self.members.values()
+        )
 
     def to_bytes(self) -> bytes:
         """The package."""
         return package_bytes(self.manifest, self.members)
 
 
-def assemble(model: ImportedModel, options: Options, target: CpuTarget, code: GeneratedCode,
-             phases: Sequence[tuple[str, float]], nodes: int, rewrites: Sequence[tuple[str, int]]) -> Artifact:
+def assemble(
+    model: ImportedModel,
+    options: Options,
+    target: CpuTarget,
+    code: GeneratedCode,
+    phases: Sequence[tuple[str, float]],
+    nodes: int,
+    rewrites: Sequence[tuple[str, int]],
+) -> Artifact:
     """The artifact of a compilation."""
     import dlc
+
     program = code.program
     weights, constants = pack_weights(program)
     interface = describe(model, program)
@@ -76,12 +87,19 @@ def assemble(model: ImportedModel, options: Options, target: CpuTarget, code: Ge
     manifest = Manifest(
         dlc=dlc.__version__,
         model=ModelInfo(model.name, model.sha256, dict(model.opsets)),
-        inputs=tuple(TensorInfo(spec.name, value.tensor.dtype.text, tuple(map(extent, value.tensor.shape)))
-                     for spec, value in zip(model.inputs, model.graph.inputs, strict=True)),
-        outputs=tuple(TensorInfo(name, value.tensor.dtype.text, tuple(map(extent, value.tensor.shape)))
-                      for name, value in zip(model.outputs, model.graph.outputs, strict=True)),
-        targets=(TargetCode(target.name, target.triple, abi_version(), (CODE_MEMBER,),
-                            tuple(sorted(target.features))),),
+        inputs=tuple(
+            TensorInfo(spec.name, value.tensor.dtype.text, tuple(map(extent, value.tensor.shape)))
+            for spec, value in zip(model.inputs, model.graph.inputs, strict=True)
+        ),
+        outputs=tuple(
+            TensorInfo(name, value.tensor.dtype.text, tuple(map(extent, value.tensor.shape)))
+            for name, value in zip(model.outputs, model.graph.outputs, strict=True)
+        ),
+        targets=(
+            TargetCode(
+                target.name, target.triple, abi_version(), (CODE_MEMBER,), tuple(sorted(target.features))
+            ),
+        ),
         constants=constants,
         symbols=symbols(model, program),
         options=options.to_dict(),
@@ -92,13 +110,14 @@ def assemble(model: ImportedModel, options: Options, target: CpuTarget, code: Ge
         INTERFACE_MEMBER: json.dumps(dataclasses.asdict(interface), sort_keys=True).encode(),
         REPORT_MEMBER: json.dumps(dataclasses.asdict(dataclasses.replace(report, phases=()))).encode(),
     }
-    views = [weights[c.offset:c.offset + c.size].data for c in constants]
+    views = [weights[c.offset : c.offset + c.size].data for c in constants]
     return Artifact(manifest, members, interface, views, code.object, report, host_steps(program), program)
 
 
 def abi_version() -> int:
     """The version of the interface between generated code and the runtime."""
     from dlc.runtime.abi import ABI_VERSION
+
     return ABI_VERSION
 
 
@@ -125,6 +144,7 @@ def symbols(model: ImportedModel, program: Program) -> tuple[Symbol, ...]:
 def pack_weights(program: Program) -> tuple[np.ndarray[Any, Any], tuple[Constant, ...]]:
     """All constants in one aligned block of memory, and where each lies."""
     import hashlib
+
     offsets: list[int] = []
     total = 0
     for constant in program.constants:
@@ -132,49 +152,84 @@ def pack_weights(program: Program) -> tuple[np.ndarray[Any, Any], tuple[Constant
         total += -(-constant.data.nbytes // CONSTANT_ALIGNMENT) * CONSTANT_ALIGNMENT
     raw = np.zeros(total + CONSTANT_ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % CONSTANT_ALIGNMENT
-    block = raw[start:start + total]
+    block = raw[start : start + total]
     entries = []
     for index, (constant, offset) in enumerate(zip(program.constants, offsets, strict=True)):
         data = np.ascontiguousarray(constant.data).reshape(-1).view(np.uint8)
-        block[offset:offset + data.size] = data
-        entries.append(Constant(f"{index} {printable(constant.name, 80)}", WEIGHTS_MEMBER, offset, data.size,
-                                hashlib.sha256(data.data).hexdigest()))
+        block[offset : offset + data.size] = data
+        entries.append(
+            Constant(
+                f"{index} {printable(constant.name, 80)}",
+                WEIGHTS_MEMBER,
+                offset,
+                data.size,
+                hashlib.sha256(data.data).hexdigest(),
+            )
+        )
     return block, tuple(entries)
 
 
 def describe(model: ImportedModel, program: Program) -> Interface:
     """What the runtime must know of the driver."""
     from dlc.lowering.program import Launch
+
     kernels = []
     for step in program.steps:
         origin = ", ".join(step.origins) if isinstance(step, Launch) else ""
         kernels.append(Site(f"node {origin}" if origin else "a step", origin or None))
     return Interface(
         symbols=tuple(symbol.name for symbol in program.symbols),
-        elements=tuple(symbol.name for symbol in program.symbols
-                       if not isinstance(model.graph.symbols[symbol], ShapeSource)),
+        elements=tuple(
+            symbol.name
+            for symbol in program.symbols
+            if not isinstance(model.graph.symbols[symbol], ShapeSource)
+        ),
         inputs=len(program.inputs),
         output_ranks=tuple(len(buffer.type.shape) for buffer in program.outputs),
         run_symbols=len(program.run_symbols),
         guards=tuple(Site(guard.message, guard.origin or None) for guard in program.guards),
-        kernels=tuple(kernels))
+        kernels=tuple(kernels),
+    )
 
 
 def host_steps(program: Program) -> dict[int, Host]:
     """The steps that run on the host, by number."""
     from dlc.lowering.program import Host
+
     return {step.index: step for step in program.steps if isinstance(step, Host)}
 
 
-def make_report(model: ImportedModel, target: CpuTarget, code: GeneratedCode, phases: Sequence[tuple[str, float]],
-                nodes: int, rewrites: Sequence[tuple[str, int]]) -> Report:
+def make_report(
+    model: ImportedModel,
+    target: CpuTarget,
+    code: GeneratedCode,
+    phases: Sequence[tuple[str, float]],
+    nodes: int,
+    rewrites: Sequence[tuple[str, int]],
+) -> Report:
     """The report of a compilation."""
     from dlc.lowering.program import Launch
+
     program = code.program
-    launches = tuple(KernelReport(code.kernels[s.kernel].function, code.kernels[s.kernel].template, s.origins)
-                     for s in program.steps if isinstance(s, Launch))
-    hosts = tuple(HostReport(", ".join(s.node.origin), s.node.op.name, s.reason)
-                  for s in host_steps(program).values())
+    launches = tuple(
+        KernelReport(code.kernels[s.kernel].function, code.kernels[s.kernel].template, s.origins)
+        for s in program.steps
+        if isinstance(s, Launch)
+    )
+    hosts = tuple(
+        HostReport(", ".join(s.node.origin), s.node.op.name, s.reason) for s in host_steps(program).values()
+    )
     fusions = tuple(FusionReport(d.producer, d.consumer, d.fused, d.reason) for d in program.decisions)
-    return Report(model.name, target.name, tuple(phases), nodes, launches, hosts, fusions, tuple(rewrites),
-                  sum(c.data.nbytes for c in program.constants), str(extent(program.arena)), len(code.object))
+    return Report(
+        model.name,
+        target.name,
+        tuple(phases),
+        nodes,
+        launches,
+        hosts,
+        fusions,
+        tuple(rewrites),
+        sum(c.data.nbytes for c in program.constants),
+        str(extent(program.arena)),
+        len(code.object),
+    )

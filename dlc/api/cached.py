@@ -1,4 +1,5 @@
 """The compile cache: whole packages, by the content of the model, the options, the version and the target."""
+
 from __future__ import annotations
 
 import hashlib
@@ -23,11 +24,18 @@ def key(source: Any, options: Options, target: CpuTarget) -> str | None:
     """
     import dlc
     from dlc.runtime.cache import Cache
+
     content = _content(source)
     if content is None or b"external_data" in content or b"location" in content:
         return None
-    return Cache.key(hashlib.sha256(content).digest(), options.key(), dlc.__version__, target.cpu,
-                     ",".join(sorted(target.features)), _compiler_digest())
+    return Cache.key(
+        hashlib.sha256(content).digest(),
+        options.key(),
+        dlc.__version__,
+        target.cpu,
+        ",".join(sorted(target.features)),
+        _compiler_digest(),
+    )
 
 
 def _content(source: Any) -> bytes | None:
@@ -52,11 +60,13 @@ def _compiler_digest() -> str:
 def find(key: str) -> bytes | None:
     """The package stored under `key`."""
     from dlc.runtime.cache import default_cache
+
     return default_cache().get(key)
 
 
 def store(key: str, artifact: Artifact) -> None:
     """Keep the package of `artifact` under `key`."""
     from dlc.runtime.cache import default_cache
+
     if artifact.size <= MAX_BYTES:
         default_cache().put(key, artifact.to_bytes())

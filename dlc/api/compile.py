@@ -1,4 +1,5 @@
 """dlc.compile: from a model to something that runs."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -19,22 +20,46 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Any"
 Progress: TypeAlias = Callable[[str], None]
 
 
-def compile(source: Source, *, target: str | Sequence[str] = "native", shapes: Mapping[str, ShapeSpec] | None = None,
-            precision: str = "model", accuracy: str = "default", optimize: int = 2, threads: int | None = None,
-            strict: bool = False, memory: str = "default", outputs: Sequence[str] | None = None,
-            alias: Mapping[str, str] | None = None, tune: bool = False, cache: bool = True,
-            limits: Limits | None = None, progress: Progress | None = None,
-            external_data_dir: str | os.PathLike[str] | None = None) -> CompiledModel:
+def compile(
+    source: Source,
+    *,
+    target: str | Sequence[str] = "native",
+    shapes: Mapping[str, ShapeSpec] | None = None,
+    precision: str = "model",
+    accuracy: str = "default",
+    optimize: int = 2,
+    threads: int | None = None,
+    strict: bool = False,
+    memory: str = "default",
+    outputs: Sequence[str] | None = None,
+    alias: Mapping[str, str] | None = None,
+    tune: bool = False,
+    cache: bool = True,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+    external_data_dir: str | os.PathLike[str] | None = None,
+) -> CompiledModel:
     """Compile an ONNX model (path, bytes, binary file or ModelProto) for this machine or a named target.
 
-    The options are those of :class:`dlc.Options`. `progress` is called with the name of each phase as it begins.
-    Raises ModelError, UnsupportedError (with all findings), InputError, LimitError, ResourceError.
+    The options are those of :class:`dlc.Options`. `progress` is called with the name of each phase as it
+    begins. Raises ModelError, UnsupportedError (with all findings), InputError, LimitError, ResourceError.
     """
-    options = Options(target=target if isinstance(target, str) else tuple(target), shapes=shapes or {},
-                      precision=precision, accuracy=accuracy, optimize=optimize, threads=threads, strict=strict,
-                      memory=memory, outputs=tuple(outputs or ()), alias=alias or {}, tune=tune, cache=cache,
-                      limits=limits or Limits(),
-                      external_data_dir=None if external_data_dir is None else os.fspath(external_data_dir))
+    options = Options(
+        target=target if isinstance(target, str) else tuple(target),
+        shapes=shapes or {},
+        precision=precision,
+        accuracy=accuracy,
+        optimize=optimize,
+        threads=threads,
+        strict=strict,
+        memory=memory,
+        outputs=tuple(outputs or ()),
+        alias=alias or {},
+        tune=tune,
+        cache=cache,
+        limits=limits or Limits(),
+        external_data_dir=None if external_data_dir is None else os.fspath(external_data_dir),
+    )
     try:
         artifact = build(source, options, progress or (lambda _: None))
         return CompiledModel(artifact, threads=options.threads)
@@ -64,6 +89,7 @@ def build(source: Source, options: Options, progress: Progress) -> Artifact:
     """Everything that a compiled model consists of, in memory or from the compile cache."""
     from dlc.api import cached
     from dlc.target.cpu import resolve
+
     refuse_unavailable(options)
     target = resolve(options.targets[0])
     clock = _Clock(progress)
@@ -93,8 +119,11 @@ def refuse_unavailable(options: Options) -> None:
     if options.tune:
         reasons.append("tune=True")
     if reasons:
-        raise UnsupportedError(f"this version of dlc does not offer {', '.join(reasons)}",
-                               hint="leave these options at their defaults", code="unsupported")
+        raise UnsupportedError(
+            f"this version of dlc does not offer {', '.join(reasons)}",
+            hint="leave these options at their defaults",
+            code="unsupported",
+        )
 
 
 def _compile(source: Source, options: Options, target: Any, clock: _Clock) -> Artifact:
@@ -102,17 +131,30 @@ def _compile(source: Source, options: Options, target: Any, clock: _Clock) -> Ar
     from dlc.frontend.onnx.importer import import_model
     from dlc.lowering.lower import lower
     from dlc.passes.pipeline import default_pipeline
-    model = clock.run("import", lambda: import_model(
-        source, shapes=options.shapes, limits=options.limits, external_data_dir=options.external_data_dir,
-        outputs=options.outputs))
+
+    model = clock.run(
+        "import",
+        lambda: import_model(
+            source,
+            shapes=options.shapes,
+            limits=options.limits,
+            external_data_dir=options.external_data_dir,
+            outputs=options.outputs,
+        ),
+    )
     nodes = len(model.graph.nodes)
-    results = clock.run("optimize", lambda: default_pipeline(options.optimize, options.limits).run(model.graph))
+    results = clock.run(
+        "optimize", lambda: default_pipeline(options.optimize, options.limits).run(model.graph)
+    )
     program = clock.run("lower", lambda: lower(model.graph))
     if options.strict:
         refuse_hosts(program)
     code = clock.run("generate", lambda: generate(program, target))
-    rewrites = [(f"{step.name}: {rule}", count) for step, statistics, _ in results.steps
-                for rule, count in sorted(statistics.rewrites.items())]
+    rewrites = [
+        (f"{step.name}: {rule}", count)
+        for step, statistics, _ in results.steps
+        for rule, count in sorted(statistics.rewrites.items())
+    ]
     return assemble(model, options, target, code, clock.phases, nodes, rewrites)
 
 
@@ -120,26 +162,47 @@ def refuse_hosts(program: Any) -> None:
     """UnsupportedError when a step runs on the host."""
     hosts = host_reports(program)
     if hosts:
-        findings = tuple(Finding(node=h.node, operator=h.operator, domain="", opset=0, dtypes=(), shapes=(),
-                                 reason=h.reason, hint="compile without strict=True to run it on the host")
-                         for h in hosts)
-        raise UnsupportedError(f"{len(hosts)} nodes have no native kernel", findings=findings,
-                               code="unsupported/strict")
+        findings = tuple(
+            Finding(
+                node=h.node,
+                operator=h.operator,
+                domain="",
+                opset=0,
+                dtypes=(),
+                shapes=(),
+                reason=h.reason,
+                hint="compile without strict=True to run it on the host",
+            )
+            for h in hosts
+        )
+        raise UnsupportedError(
+            f"{len(hosts)} nodes have no native kernel", findings=findings, code="unsupported/strict"
+        )
 
 
 def host_reports(program: Any) -> tuple[HostReport, ...]:
     """The steps of a program that run on the host."""
     from dlc.lowering.program import Host
-    return tuple(HostReport(", ".join(step.node.origin), step.node.op.name, step.reason)
-                 for step in program.steps if isinstance(step, Host))
+
+    return tuple(
+        HostReport(", ".join(step.node.origin), step.node.op.name, step.reason)
+        for step in program.steps
+        if isinstance(step, Host)
+    )
 
 
-def check(source: Source, *, shapes: Mapping[str, ShapeSpec] | None = None, limits: Limits | None = None,
-          external_data_dir: str | os.PathLike[str] | None = None) -> CheckReport:
+def check(
+    source: Source,
+    *,
+    shapes: Mapping[str, ShapeSpec] | None = None,
+    limits: Limits | None = None,
+    external_data_dir: str | os.PathLike[str] | None = None,
+) -> CheckReport:
     """What keeps a model from being compiled, all at once, and what would run on the host."""
     from dlc.frontend.onnx.importer import import_model
     from dlc.lowering.lower import lower
     from dlc.passes.pipeline import default_pipeline
+
     try:
         model = import_model(source, shapes=shapes, limits=limits, external_data_dir=external_data_dir)
     except UnsupportedError as error:

@@ -1,4 +1,5 @@
 """dlc.load: a package back to something that runs, without the compiler."""
+
 from __future__ import annotations
 
 import json
@@ -13,14 +14,21 @@ from dlc.runtime.call import Interface, Site
 from dlc.runtime.package import Package
 
 
-def load(source: str | os.PathLike[str] | bytes, *, threads: int | None = None, copy_weights: bool = False,
-         verify: bool = False) -> CompiledModel:
+def load(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    threads: int | None = None,
+    copy_weights: bool = False,
+    verify: bool = False,
+) -> CompiledModel:
     """Open a package (path or bytes). Weights are mapped from the file, unless `copy_weights`.
 
-    A package is a program: load only what you would execute. Raises PackageError for a damaged package or one made
-    for another machine, InputError when there is no such file.
+    A package is a program: load only what you would execute. Raises PackageError for a damaged package or one
+    made for another machine, InputError when there is no such file.
     """
-    return CompiledModel(from_package(Package.open(source, copy=copy_weights, verify=verify)), threads=threads)
+    return CompiledModel(
+        from_package(Package.open(source, copy=copy_weights, verify=verify)), threads=threads
+    )
 
 
 def from_package_bytes(content: bytes) -> Artifact:
@@ -31,6 +39,7 @@ def from_package_bytes(content: bytes) -> Artifact:
 def from_package(package: Package) -> Artifact:
     """The artifact that an open package holds; PackageError when this machine cannot run it."""
     from dlc.target.cpu import native
+
     manifest = package.manifest
     machine = native()
     target = manifest.target_for(machine.triple, machine.features)
@@ -47,5 +56,12 @@ def from_package(package: Package) -> Artifact:
 
 def _interface(data: dict[str, Any]) -> Interface:
     sites = {key: tuple(Site(**site) for site in data[key]) for key in ("guards", "kernels")}
-    return Interface(**{**data, **sites, "symbols": tuple(data["symbols"]),
-                        "output_ranks": tuple(data["output_ranks"]), "elements": tuple(data["elements"])})
+    return Interface(
+        **{
+            **data,
+            **sites,
+            "symbols": tuple(data["symbols"]),
+            "output_ranks": tuple(data["output_ranks"]),
+            "elements": tuple(data["elements"]),
+        }
+    )

@@ -1,4 +1,5 @@
 """What a call returns: a tuple whose entries also have names."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -8,7 +9,8 @@ from dlc.errors import InputError, printable
 
 
 class Outputs(Sequence[Any]):
-    """The outputs of a call, in the model's order: `y[0]`, `y["logits"]`, `logits, = y`, `y.logits` style unpacking.
+    """The outputs of a call, in the model's order: `y[0]`, `y["logits"]`, `logits, = y`, `y.logits` style
+    unpacking.
 
     Entries are NumPy arrays, or torch tensors when the inputs were.
     """
@@ -25,7 +27,9 @@ class Outputs(Sequence[Any]):
                 return self._values[self.names.index(key)]
             except ValueError:
                 known = ", ".join(printable(name) for name in self.names)
-                raise InputError(f"no output {printable(key)!r}; there are: {known}", code="input/name") from None
+                raise InputError(
+                    f"no output {printable(key)!r}; there are: {known}", code="input/name"
+                ) from None
         return self._values[key]
 
     def __len__(self) -> int:

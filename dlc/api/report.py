@@ -1,4 +1,5 @@
 """What was done to a model: phases, kernels, fusions with reasons, native share, memory, work."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -38,7 +39,9 @@ class HostReport:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The report of a compilation. Seconds are wall time; bytes of the arena are text when sizes are symbolic."""
+    """The report of a compilation. Seconds are wall time; bytes of the arena are text when sizes are
+    symbolic.
+    """
 
     model: str
     target: str
@@ -65,20 +68,27 @@ class Report:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Report:
         """The inverse of `dataclasses.asdict`."""
-        return cls(**{**data,
-                      "phases": tuple((name, seconds) for name, seconds in data["phases"]),
-                      "rewrites": tuple((name, count) for name, count in data["rewrites"]),
-                      "kernels": tuple(KernelReport(**{**k, "nodes": tuple(k["nodes"])}) for k in data["kernels"]),
-                      "hosts": tuple(HostReport(**h) for h in data["hosts"]),
-                      "fusions": tuple(FusionReport(**f) for f in data["fusions"])})
+        return cls(
+            **{
+                **data,
+                "phases": tuple((name, seconds) for name, seconds in data["phases"]),
+                "rewrites": tuple((name, count) for name, count in data["rewrites"]),
+                "kernels": tuple(KernelReport(**{**k, "nodes": tuple(k["nodes"])}) for k in data["kernels"]),
+                "hosts": tuple(HostReport(**h) for h in data["hosts"]),
+                "fusions": tuple(FusionReport(**f) for f in data["fusions"]),
+            }
+        )
 
     def __str__(self) -> str:
         fused = sum(f.fused for f in self.fusions)
-        lines = [f"{printable(self.model)} for {self.target}: {self.nodes} nodes in {len(self.kernels)} launches of "
-                 f"{len({k.function for k in self.kernels})} kernels, {fused} fusions, "
-                 f"{self.native_share:.0%} native",
-                 f"weights {self.constant_bytes:,} bytes, arena {self.arena_bytes} bytes, code {self.code_bytes:,} bytes",
-                 "time: " + ", ".join(f"{name} {seconds:.3f} s" for name, seconds in self.phases)]
+        functions = {kernel.function for kernel in self.kernels}
+        lines = [
+            f"{printable(self.model)} for {self.target}: {self.nodes} nodes in {len(self.kernels)} launches "
+            f"of {len(functions)} kernels, {fused} fusions, {self.native_share:.0%} native",
+            f"weights {self.constant_bytes:,} bytes, arena {self.arena_bytes} bytes, "
+            f"code {self.code_bytes:,} bytes",
+            "time: " + ", ".join(f"{name} {seconds:.3f} s" for name, seconds in self.phases),
+        ]
         lines += [f"host: {printable(h.node)} ({h.operator}): {h.reason}" for h in self.hosts]
         return "\n".join(lines)
 

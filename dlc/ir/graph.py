@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 from dlc.ir.dims import Dim, Guard, Symbol, free_symbols
 from dlc.ir.operator import Array, Operator, operator_dims
@@ -102,6 +103,8 @@ class Node:
         for region in self.regions:
             for value in region.inputs:
                 yield from type_dims(value.type)
+            for guard in region.guards:
+                yield from (guard.left, guard.right)
             for node in region.nodes:
                 yield from node.dims()
 
@@ -129,6 +132,19 @@ class ElementSource:
     index: int
 
 
+@dataclasses.dataclass(frozen=True)
+class ExtentSource:
+    """A symbol whose number is known only at run time: `value.shape[axis]` of the node's result in whose type
+    it stands, where what the node does decides that extent.
+    """
+
+    value: str
+    axis: int
+
+
+Source: TypeAlias = ShapeSource | ElementSource | ExtentSource
+
+
 class Graph:
     """Inputs, nodes in an order that respects uses, outputs, and the symbols that dims speak of."""
 
@@ -138,7 +154,7 @@ class Graph:
         self.outputs: list[Value] = []
         self.output_names: list[str] = []
         self.nodes: list[Node] = []
-        self.symbols: dict[Symbol, ShapeSource | ElementSource] = {}
+        self.symbols: dict[Symbol, Source] = {}
         self.guards: list[Guard] = []
         self._names: dict[str, itertools.count[int]] = {}
 
@@ -201,8 +217,8 @@ class Graph:
         for node in list(old.uses):
             node.replace_input(old, new)
         for symbol, source in self.symbols.items():
-            if isinstance(source, ElementSource) and source.value == old.name:
-                self.symbols[symbol] = ElementSource(new.name, source.index)
+            if not isinstance(source, ShapeSource) and source.value == old.name:
+                self.symbols[symbol] = dataclasses.replace(source, value=new.name)
         self.outputs = [new if value is old else value for value in self.outputs]
 
     def erase(self, nodes: Iterable[Node]) -> None:
@@ -219,7 +235,7 @@ class Graph:
     def sort(self) -> None:
         """Order the nodes so that each comes after its producers; the order is stable and deterministic.
 
-        What binds a symbol to an element counts as a producer for the nodes that speak of the symbol.
+        What binds a symbol counts as a producer for the nodes that speak of the symbol.
         """
         done: set[int] = set()
         ordered: list[Node] = []
@@ -256,11 +272,11 @@ class Graph:
 
     def _binders(self) -> dict[Symbol, Node]:
         """The nodes from whose results symbols are bound."""
-        if not any(isinstance(source, ElementSource) for source in self.symbols.values()):
+        if all(isinstance(source, ShapeSource) for source in self.symbols.values()):
             return {}
         producers = {value.name: node for node in self.nodes for value in node.outputs}
         return {
             symbol: producers[source.value]
             for symbol, source in self.symbols.items()
-            if isinstance(source, ElementSource) and source.value in producers
+            if not isinstance(source, ShapeSource) and source.value in producers
         }

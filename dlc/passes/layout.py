@@ -1,14 +1,15 @@
 """Layout assignment: blocked channels through the convolutional parts of a graph.
 
-A convolution computes 16 output channels in the lanes of a vector, so its operands lie best as N C/16 H W 16. The
-layout spreads from convolutions over whatever can work in it: pointwise operators, pooling, resizing, concatenation
-of channels. Where it ends, a Relayout stands. Padding becomes a halo in the buffer of the convolution's input,
-written by its producer, so that the convolution's loops have no borders.
+A convolution computes 16 output channels in the lanes of a vector, so its operands lie best as N C/16 H W 16.
+The layout spreads from convolutions over whatever can work in it: pointwise operators, pooling, resizing,
+concatenation of channels. Where it ends, a Relayout stands. Padding becomes a halo in the buffer of the
+convolution's input, written by its producer, so that the convolution's loops have no borders.
 
 before: %y = Conv(%x, %w) : f32[n, 64, 56, 56]; %z = Reshape(%y)
 after:  %x1 = Relayout(%x) : <0.1.2.3.1b16 halo(2, 1, 1, zero) ...>; %y = Conv(%x1, %w) : <0.1.2.3.1b16>;
         %y1 = Relayout(%y); %z = Reshape(%y1)
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -107,13 +108,16 @@ class _Assignment:
             case Concat(axis=1):
                 return all(value in self.blocked for value in node.operands) and all(
                     isinstance(value.tensor.shape[1], int) and value.tensor.shape[1] % BLOCK == 0
-                    for value in node.operands)
+                    for value in node.operands
+                )
         if isinstance(node.op, _POINTWISE):
             return self._pointwise(node)
         return False
 
     def _pointwise(self, node: Node) -> bool:
-        """A pointwise operator follows a blocked operand of its own shape, if the others can be read beside it."""
+        """A pointwise operator follows a blocked operand of its own shape, if the others can be read beside
+        it.
+        """
         shape = node.outputs[0].tensor.shape
         if len(shape) < 3 or any(value.tensor.dtype is DType.BOOL for value in node.operands):
             return False
@@ -133,8 +137,9 @@ class _Assignment:
             if user.operands[0] is value:
                 for axis, (low, high) in enumerate(padding(user), start=2):
                     before[axis], after[axis] = max(before[axis], low), max(after[axis], high)
-        halos = tuple(Halo(axis, before[axis], after[axis], ZERO) for axis in range(rank)
-                      if before[axis] or after[axis])
+        halos = tuple(
+            Halo(axis, before[axis], after[axis], ZERO) for axis in range(rank) if before[axis] or after[axis]
+        )
         return blocked_channels(rank, BLOCK, halos, pad=ZERO)
 
     # --- where it begins and ends
@@ -168,10 +173,18 @@ class _Assignment:
     def _convolution_input(self, node: Node, value: Value) -> Layout | None:
         """The layout of a plain value that a blocked convolution reads."""
         rank = value.tensor.rank
-        halos = tuple(Halo(axis, low, high, ZERO) for axis, (low, high) in enumerate(padding(node), start=2)
-                      if low or high)
+        halos = tuple(
+            Halo(axis, low, high, ZERO)
+            for axis, (low, high) in enumerate(padding(node), start=2)
+            if low or high
+        )
         channels = value.tensor.shape[1]
-        if isinstance(node.op, Conv) and node.op.groups == 1 and isinstance(channels, int) and channels < self.min_channels:
+        if (
+            isinstance(node.op, Conv)
+            and node.op.groups == 1
+            and isinstance(channels, int)
+            and channels < self.min_channels
+        ):
             return Layout(tuple((axis, None) for axis in range(rank)), halos, UNDEFINED) if halos else None
         return blocked_channels(rank, BLOCK, halos, pad=ZERO)
 
@@ -197,7 +210,8 @@ def padding(node: Node) -> list[tuple[int, int]]:
         assert isinstance(before, int) and isinstance(after, int) and isinstance(tap, int)
         # Output position q reads inputs (q + before - k * dilation) / stride for the kernel positions k.
         low = max(0, -((before - (tap - 1) * dilation) // stride))
-        # The last output is at (extent - 1) * stride + (tap - 1) * dilation - before - after + output padding.
+        # The last output is at (extent - 1) * stride + (tap - 1) * dilation - before - after + output
+        # padding.
         high = max(0, ((tap - 1) * dilation - after + op.output_padding[axis]) // stride)
         reach.append((low, high))
     return reach

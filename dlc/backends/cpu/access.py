@@ -1,4 +1,5 @@
 """Where an element lies: logical indices of a kernel's parameters as offsets in memory."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,29 @@ from dlc.lowering.kernel import Param
 
 #: Storage in memory of each element type; sub-byte integers and bool take a byte.
 _STORAGE: dict[DType, t.IRType] = {
-    DType.F64: t.f64, DType.F32: t.f32, DType.F16: t.f16, DType.BF16: t.bf16,
-    DType.I64: t.i64, DType.I32: t.i32, DType.I16: t.i16, DType.I8: t.i8,
-    DType.U64: t.i64, DType.U32: t.i32, DType.U16: t.i16, DType.U8: t.i8,
-    DType.I4: t.i8, DType.U4: t.i8, DType.I2: t.i8, DType.U2: t.i8, DType.BOOL: t.i8,
-    DType.F8E4M3FN: t.i8, DType.F8E4M3FNUZ: t.i8, DType.F8E5M2: t.i8, DType.F8E5M2FNUZ: t.i8,
-    DType.F8E8M0: t.i8, DType.F4E2M1: t.i8,
+    DType.F64: t.f64,
+    DType.F32: t.f32,
+    DType.F16: t.f16,
+    DType.BF16: t.bf16,
+    DType.I64: t.i64,
+    DType.I32: t.i32,
+    DType.I16: t.i16,
+    DType.I8: t.i8,
+    DType.U64: t.i64,
+    DType.U32: t.i32,
+    DType.U16: t.i16,
+    DType.U8: t.i8,
+    DType.I4: t.i8,
+    DType.U4: t.i8,
+    DType.I2: t.i8,
+    DType.U2: t.i8,
+    DType.BOOL: t.i8,
+    DType.F8E4M3FN: t.i8,
+    DType.F8E4M3FNUZ: t.i8,
+    DType.F8E5M2: t.i8,
+    DType.F8E5M2FNUZ: t.i8,
+    DType.F8E8M0: t.i8,
+    DType.F4E2M1: t.i8,
 }
 
 
@@ -55,8 +73,8 @@ def covered_by_halo(
 ) -> tuple[InRange, ...]:
     """The conditions of `mask` that the parameter's halo does not make unnecessary.
 
-    Where an index stays within its axis, or within a halo that holds the value `other` which a failing condition
-    would give, the element can simply be read. `extents` gives the extents of the kernel's axes.
+    Where an index stays within its axis, or within a halo that holds the value `other` which a failing
+    condition would give, the element can simply be read. `extents` gives the extents of the kernel's axes.
     """
     return tuple(m for m in mask if not _covered(param, index, m, other, extents))
 
@@ -84,14 +102,16 @@ def _without_factors(dim: Dim) -> Dim:
     """A bound of `dim` from above: c * floor(a / (c * d)) replaced by floor(a / d)."""
     bound = dim
     for monomial, factor in terms_of(dim)[0]:
-        if isinstance(monomial, FloorDiv) and isinstance(monomial.divisor, int) and factor > 1:
-            if monomial.divisor % factor == 0:
-                bound = bound - factor * monomial + monomial.dividend // (monomial.divisor // factor)
+        divisor = monomial.divisor if isinstance(monomial, FloorDiv) else None
+        if isinstance(monomial, FloorDiv) and isinstance(divisor, int) and factor > 1 and divisor % factor == 0:
+            bound = bound - factor * monomial + monomial.dividend // (divisor // factor)
     return bound
 
 
 def extremes(index: Dim, extents: Mapping[str, Dim]) -> tuple[Dim, Dim]:
-    """The least and greatest value of an affine index over axes of these extents (the index itself otherwise)."""
+    """The least and greatest value of an affine index over axes of these extents (the index itself
+    otherwise).
+    """
     low = high = index
     for symbol in sorted(free_symbols(index), key=lambda s: s.name):
         if symbol.name not in extents:

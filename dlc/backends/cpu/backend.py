@@ -1,4 +1,5 @@
 """Code generation for a whole program: kernels and driver in one module, one object file."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -29,8 +30,9 @@ class GeneratedCode:
 def generate(program: Program, target: CpuTarget) -> GeneratedCode:
     """Generate the code of `program` for `target`."""
     module = Module(target)
-    kernels = [emit_kernel(module, f"k{index}_{kernel.name}", kernel)
-               for index, kernel in enumerate(program.kernels)]
+    kernels = [
+        emit_kernel(module, f"k{index}_{kernel.name}", kernel) for index, kernel in enumerate(program.kernels)
+    ]
     program = pack_constants(program, kernels)
     emit_driver(module, program, kernels)
     text = module.text()

@@ -1,4 +1,5 @@
 """What code generation hands on about each kernel: its function, its arguments, its chunks."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -25,10 +26,11 @@ SLOT = 8
 class CompiledKernel:
     """A kernel's function in the module.
 
-    Its argument block holds the parameters' pointers in order, then the numbers of `symbols`, then the address of
-    the fault word and the number of the step when `reports_faults`. `chunks` is the number of chunks of a launch (0: nothing to do) and
-    `scratch` the bytes of scratch memory that one participant needs. `packing` names constant parameters that the
-    function expects rearranged, with what does it: the kernel reads the packed array instead.
+    Its argument block holds the parameters' pointers in order, then the numbers of `symbols`, then the
+    address of the fault word and the number of the step when `reports_faults`. `chunks` is the number of
+    chunks of a launch (0: nothing to do) and `scratch` the bytes of scratch memory that one participant
+    needs. `packing` names constant parameters that the function expects rearranged, with what does it: the
+    kernel reads the packed array instead.
     """
 
     function: str
@@ -48,7 +50,8 @@ class KernelFrame:
         self.kernel = kernel
         self.symbols = kernel_symbols(kernel, more_dims)
         self.b: FunctionBuilder = module.function(
-            name, [("args", t.ptr), ("chunk", t.i64), ("scratch", t.ptr)])
+            name, [("args", t.ptr), ("chunk", t.i64), ("scratch", t.ptr)]
+        )
         self.name = name
         args, self.chunk, self.scratch = self.b.params
         self.reports_faults = False
@@ -56,8 +59,10 @@ class KernelFrame:
         for slot, param in enumerate(kernel.params):
             self.pointers[param.name] = self._argument(args, slot, t.ptr)
         self._args = args
-        numbers = {symbol.name: self._argument(args, len(kernel.params) + i, t.i64)
-                   for i, symbol in enumerate(self.symbols)}
+        numbers = {
+            symbol.name: self._argument(args, len(kernel.params) + i, t.i64)
+            for i, symbol in enumerate(self.symbols)
+        }
         params = {param.name: param for param in kernel.params}
         self.emitter = ExpressionEmitter(self.b, params, self.pointers, self._report_fault)
         self.emitter.fix_symbols(numbers)
@@ -72,16 +77,26 @@ class KernelFrame:
             word, step = self._argument(self._args, slot, t.ptr), self._argument(self._args, slot + 1, t.i64)
             self.b.call("dlc_report_fault", [word, step, self.chunk])
 
-    def finish(self, template: str, chunks: Dim, scratch: Dim = 0,
-               packing: Mapping[str, Packing] | None = None) -> CompiledKernel:
+    def finish(
+        self, template: str, chunks: Dim, scratch: Dim = 0, packing: Mapping[str, Packing] | None = None
+    ) -> CompiledKernel:
         """Close the function."""
-        return CompiledKernel(self.name, self.kernel, template, self.symbols, chunks, scratch, self.reports_faults,
-                              packing or {})
+        return CompiledKernel(
+            self.name,
+            self.kernel,
+            template,
+            self.symbols,
+            chunks,
+            scratch,
+            self.reports_faults,
+            packing or {},
+        )
 
 
 def kernel_symbols(kernel: Kernel, more_dims: Sequence[Dim] = ()) -> tuple[Symbol, ...]:
     """The symbols, besides the axes, that the kernel's extents, shapes and indices speak of, by name."""
     from dlc.lowering.inspect import kernel_dims
+
     axes = {axis.name for axis in kernel.axes}
     symbols = {s.name: s for dim in (*kernel_dims(kernel), *more_dims) for s in free_symbols(dim)}
     return tuple(symbol for name, symbol in sorted(symbols.items()) if name not in axes)
@@ -90,4 +105,3 @@ def kernel_symbols(kernel: Kernel, more_dims: Sequence[Dim] = ()) -> tuple[Symbo
 def element_bytes(param: Param) -> int:
     """Bytes of one element of a parameter in memory."""
     return max(storage_type(param.type.dtype).bytes, 1)
-

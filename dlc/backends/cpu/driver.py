@@ -1,4 +1,5 @@
 """The driver of a model: the functions that check sizes and walk the program, in generated code."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -30,7 +31,7 @@ def _dims(b: FunctionBuilder, numbers: dict[str, t.Value]) -> ExpressionEmitter:
 
 def _holds(emitter: ExpressionEmitter, guard: Guard) -> t.Value:
     left, right = emitter.dim(guard.left), emitter.dim(guard.right)
-    return emitter.b.icmp("ne" if guard.relation not in _PREDICATES else _PREDICATES[guard.relation], left, right)
+    return emitter.b.icmp(_PREDICATES.get(guard.relation, "ne"), left, right)
 
 
 def _symbols_of(guard: Guard) -> frozenset[Symbol]:
@@ -41,8 +42,10 @@ def _emit_shapes(module: Module, program: Program) -> None:
     """dlc_shapes(symbols, out): guards, arena bytes, extents of outputs (0 where only the run tells)."""
     b = module.function("dlc_shapes", [("symbols", t.ptr), ("out", t.ptr)], t.i64)
     symbols, out = b.params
-    numbers = {symbol.name: b.load(b.byte_offset(symbols, i * SLOT), t.i64)
-               for i, symbol in enumerate(program.symbols)}
+    numbers = {
+        symbol.name: b.load(b.byte_offset(symbols, i * SLOT), t.i64)
+        for i, symbol in enumerate(program.symbols)
+    }
     emitter = _dims(b, numbers)
     known = set(program.symbols)
     failed: t.Value = b.const(t.i64, 0)
@@ -70,14 +73,26 @@ class _Run:
     def __init__(self, module: Module, program: Program, kernels: Sequence[CompiledKernel]) -> None:
         self.program = program
         self.kernels = kernels
-        self.b = module.function("dlc_run", [("context", t.ptr), ("symbols", t.ptr), ("inputs", t.ptr),
-                                             ("outputs", t.ptr), ("constants", t.ptr), ("arena", t.ptr)], t.i64)
+        self.b = module.function(
+            "dlc_run",
+            [
+                ("context", t.ptr),
+                ("symbols", t.ptr),
+                ("inputs", t.ptr),
+                ("outputs", t.ptr),
+                ("constants", t.ptr),
+                ("arena", t.ptr),
+            ],
+            t.i64,
+        )
         self.context, self.symbols, inputs, outputs, constants, arena = self.b.params
         self.tables = _Pointers(inputs, outputs, constants, arena)
         widest = max([len(k.kernel.params) + len(k.symbols) + 2 for k in kernels] + [16])
         self.args = self.b.stack(widest * SLOT)
-        numbers = {symbol.name: self.b.load_invariant(self.b.byte_offset(self.symbols, i * SLOT), t.i64)
-                   for i, symbol in enumerate(program.symbols)}
+        numbers = {
+            symbol.name: self.b.load_invariant(self.b.byte_offset(self.symbols, i * SLOT), t.i64)
+            for i, symbol in enumerate(program.symbols)
+        }
         self.emitter = _dims(self.b, numbers)
 
     def emit(self) -> None:
@@ -123,7 +138,9 @@ class _Run:
             slots += [b.byte_offset(self.context, 6 * SLOT), b.const(t.i64, index)]
         for position, value in enumerate(slots):
             b.store(value, b.byte_offset(self.args, position * SLOT))
-        if not isinstance(kernel.scratch, int) and not free_symbols(kernel.scratch) <= set(self.program.symbols):
+        if not isinstance(kernel.scratch, int) and not free_symbols(kernel.scratch) <= set(
+            self.program.symbols
+        ):
             b.call("dlc_reserve_scratch", [self.context, self.emitter.dim(kernel.scratch)], t.i64)
         function = t.Value(t.ptr, f"@{kernel.function}", None, None)
         b.call("dlc_launch", [self.context, function, self.args, self.emitter.dim(kernel.chunks)])
@@ -133,6 +150,7 @@ class _Run:
         b = self.b
         from dlc.backends.cpu.access import storage_type
         from dlc.ir.dtypes import Kind
+
         type_ = storage_type(buffer.type.dtype)
         value = b.load(b.offset(self._pointer(buffer), element, type_), type_)
         if type_ is not t.i64:

@@ -1,4 +1,5 @@
 """Rearranging constants at compile time into the order in which kernels read them."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -33,8 +34,10 @@ class _Packer:
         match step:
             case Launch():
                 kernel = self.kernels[step.kernel]
-                buffers = [self._buffer(buffer, kernel.function + param.name, kernel.packing.get(param.name))
-                           for param, buffer in zip(kernel.kernel.params, step.buffers, strict=True)]
+                buffers = [
+                    self._buffer(buffer, kernel.function + param.name, kernel.packing.get(param.name))
+                    for param, buffer in zip(kernel.kernel.params, step.buffers, strict=True)
+                ]
                 return dataclasses.replace(step, buffers=tuple(buffers))
             case Bind():
                 return dataclasses.replace(step, buffer=self._buffer(step.buffer))

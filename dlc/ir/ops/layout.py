@@ -1,4 +1,5 @@
 """The operator that moves a tensor into another physical layout."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,10 +1,12 @@
 """Direct convolution with output channels in the lanes of vectors.
 
-A register tile of T output pixels x V channel vectors accumulates over input channels and taps: V vectors of weights
-are loaded and T input elements broadcast for T * V multiply-adds. Weights are packed at compile time in the order in
-which the loops read them; the input has its padding in memory (a halo), so no loop has a border. See
-docs/kernel-ir.md for the Contract that this implements; tile sizes were measured on AVX-512 and AVX2 cores.
+A register tile of T output pixels x V channel vectors accumulates over input channels and taps: V vectors of
+weights are loaded and T input elements broadcast for T * V multiply-adds. Weights are packed at compile time
+in the order in which the loops read them; the input has its padding in memory (a halo), so no loop has a
+border. See docs/kernel-ir.md for the Contract that this implements; tile sizes were measured on AVX-512 and
+AVX2 cores.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -29,7 +31,8 @@ from dlc.target import CpuTarget
 LANES = 16
 #: Distance of the software prefetch into the weights, in floats: 8 KB, from a sweep of 2 to 16 KB.
 PREFETCH = 2048
-#: Weights up to this size stay in a core's L2 cache while all pixels pass; larger ones are split among chunks.
+#: Weights up to this size stay in a core's L2 cache while all pixels pass; larger ones are split among
+#: chunks.
 RESIDENT_WEIGHTS = 600 * 1024
 #: Multiply-adds that make a chunk, some 50 us of one core.
 CHUNK_WORK = 2_000_000
@@ -118,8 +121,19 @@ def match(kernel: Kernel) -> Match | Declined:
     if not spec.columns or len(spec.reduce) == len(windows):
         return Declined("a depthwise convolution")
     positions = tuple(window.out for window in windows)
-    found = Match(kernel, contract, store, source, weights, spec.rows[0], spec.batch[0] if spec.batch else None,
-                  spec.columns[0], positions, spec.reduce[0], tuple(window.tap for window in windows))
+    found = Match(
+        kernel,
+        contract,
+        store,
+        source,
+        weights,
+        spec.rows[0],
+        spec.batch[0] if spec.batch else None,
+        spec.columns[0],
+        positions,
+        spec.reduce[0],
+        tuple(window.tap for window in windows),
+    )
     return _check(found)
 
 
@@ -185,13 +199,19 @@ def _waste(tile: Tile, height: Dim, width: Dim) -> float:
     if not isinstance(height, int) or not isinstance(width, int) or not height or not width:
         return 1.0
     row_parts = [tile.rows] * (height // tile.rows) + ([height % tile.rows] if height % tile.rows else [])
-    column_parts = [tile.columns] * (width // tile.columns) + ([width % tile.columns] if width % tile.columns else [])
-    cycles = sum(max(rows * columns * tile.vectors, 8 + tile.vectors) for rows in row_parts for columns in column_parts)
+    column_parts = [tile.columns] * (width // tile.columns) + (
+        [width % tile.columns] if width % tile.columns else []
+    )
+    cycles = sum(
+        max(rows * columns * tile.vectors, 8 + tile.vectors) for rows in row_parts for columns in column_parts
+    )
     return cycles / (height * width * tile.vectors)
 
 
 def weight_view(m: Match, weights: Array) -> Array:
-    """The weights as [group, output channel, input channel, taps...], whatever order and direction they lie in."""
+    """The weights as [group, output channel, input channel, taps...], whatever order and direction they lie
+    in.
+    """
     load = m.contract.right
     assert isinstance(load, e.Load)
     axes = [m.group, m.columns, m.channel, *m.taps]
@@ -218,8 +238,8 @@ def weight_view(m: Match, weights: Array) -> Array:
 def pack(weights: Array, vectors: int, blocked: bool) -> Array:
     """Weights [group, o, c, taps...] as [group, o / (16 vectors), c blocks, taps..., lanes, 16 vectors].
 
-    Output channels are padded to whole vectors with zeros. Input channels of a blocked layout come in blocks of 16,
-    the last one short: it is stored behind the others, [taps..., rest, 16 vectors].
+    Output channels are padded to whole vectors with zeros. Input channels of a blocked layout come in blocks
+    of 16, the last one short: it is stored behind the others, [taps..., rest, 16 vectors].
     """
     groups, outputs, channels, *taps = weights.shape
     width = LANES * vectors
@@ -268,8 +288,16 @@ class _Convolution:
         self.row_tiles = ceildiv(self.height, self.tile.rows)
         self.column_tiles = ceildiv(self.width, self.tile.columns) if self.flat else 1
         self.weights_first = self._split_channels()
-        self.points = product([m.extent(m.batch), m.groups, *self.outer, self.row_tiles, self.column_tiles,
-                               self.panels if self.weights_first else 1])
+        self.points = product(
+            [
+                m.extent(m.batch),
+                m.groups,
+                *self.outer,
+                self.row_tiles,
+                self.column_tiles,
+                self.panels if self.weights_first else 1,
+            ]
+        )
         self.chunks = self._chunk_count()
         self.frame = KernelFrame(module, name, m.kernel, [self.points, self.chunks])
         self.b = self.frame.b
@@ -304,19 +332,25 @@ class _Convolution:
         return not self._uses_positions()
 
     def _epilogue_params(self) -> set[str]:
-        return {node.param for node in e.walk(self.m.store.value) if isinstance(node, e.Load)} | {self.m.store.param}
+        return {node.param for node in e.walk(self.m.store.value) if isinstance(node, e.Load)} | {
+            self.m.store.param
+        }
 
     def _uses_positions(self) -> bool:
         """Whether the epilogue uses output positions otherwise than as they are."""
         positions = [self.m.kernel.axis(axis).symbol for axis in self.m.positions]
-        if list(self.m.store.index[-len(positions):]) != positions:
+        if list(self.m.store.index[-len(positions) :]) != positions:
             return True
         for node in e.walk(self.m.store.value):
             if isinstance(node, e.Iota):
                 return True
             if isinstance(node, e.Load):
-                used = [entry for entry in node.index if not isinstance(entry, e.Expr | int)
-                        and any(symbol in positions for symbol in free_symbols(entry))]
+                used = [
+                    entry
+                    for entry in node.index
+                    if not isinstance(entry, e.Expr | int)
+                    and any(symbol in positions for symbol in free_symbols(entry))
+                ]
                 if used and used != positions:
                     return True
         return False
@@ -387,8 +421,9 @@ class _Convolution:
             with both.otherwise:
                 self._columns(group, panel, row, rest, column_tile)
 
-    def _columns(self, group: t.Index, panel: t.Index | None, row: t.Index, rows: int,
-                 column_tile: t.Index) -> None:
+    def _columns(
+        self, group: t.Index, panel: t.Index | None, row: t.Index, rows: int, column_tile: t.Index
+    ) -> None:
         b, columns = self.b, self.tile.columns
         if self.flat:
             first = b.mul(column_tile, columns)
@@ -419,8 +454,9 @@ class _Convolution:
         with b.loop(fours, self._width(), name="column1") as loop:
             self._panels(group, panel, row, rows, loop.iv, 1)
 
-    def _panels(self, group: t.Index, panel: t.Index | None, row: t.Index, rows: int, column: t.Index,
-                columns: int) -> None:
+    def _panels(
+        self, group: t.Index, panel: t.Index | None, row: t.Index, rows: int, column: t.Index, columns: int
+    ) -> None:
         if panel is not None:
             self._tile(group, panel, row, rows, column, columns)
             return
@@ -429,8 +465,9 @@ class _Convolution:
 
     # --- one register tile
 
-    def _tile(self, group: t.Index, panel: t.Index, row: t.Index, rows: int, column: t.Index,
-              columns: int) -> None:
+    def _tile(
+        self, group: t.Index, panel: t.Index, row: t.Index, rows: int, column: t.Index, columns: int
+    ) -> None:
         b, m, vectors = self.b, self.m, self.tile.vectors
         pixels = [(r, c) for r in range(rows) for c in range(columns)]
         source = self._source(group, row, column)
@@ -476,8 +513,14 @@ class _Convolution:
             offset = b.add(offset, b.mul(em.dim(self.input.spatial[-2]), row * self.windows[-2].stride))
         return offset
 
-    def _taps(self, source: t.Value, weights: t.Value, lanes: int, pixels: Sequence[t.Index],
-              accumulators: list[t.Value]) -> list[t.Value]:
+    def _taps(
+        self,
+        source: t.Value,
+        weights: t.Value,
+        lanes: int,
+        pixels: Sequence[t.Index],
+        accumulators: list[t.Value],
+    ) -> list[t.Value]:
         """Accumulate over the taps, and over `lanes` adjacent input channels at each."""
         b, vectors = self.b, self.tile.vectors
 
@@ -485,17 +528,29 @@ class _Convolution:
             if axis == len(self.m.taps):
                 return self._lanes(at, panel, lanes, pixels, carry)
             window = self.windows[axis]
-            inner = math.prod(self.m.kernel_shape[axis + 1:]) * lanes * LANES * vectors
+            inner = math.prod(self.m.kernel_shape[axis + 1 :]) * lanes * LANES * vectors
             stride = b.mul(self.em.dim(self.input.spatial[axis]), window.dilation)
             with b.loop(0, self.m.kernel_shape[axis], carry=carry, name="tap") as loop:
-                loop.next = tuple(tap_loops(axis + 1, b.offset(at, b.mul(loop.iv, stride), t.f32),
-                                            b.offset(panel, b.mul(loop.iv, inner), t.f32), list(loop.carried)))
+                loop.next = tuple(
+                    tap_loops(
+                        axis + 1,
+                        b.offset(at, b.mul(loop.iv, stride), t.f32),
+                        b.offset(panel, b.mul(loop.iv, inner), t.f32),
+                        list(loop.carried),
+                    )
+                )
             return list(loop.results)
 
         return tap_loops(0, source, weights, accumulators)
 
-    def _lanes(self, source: t.Value, weights: t.Value, lanes: int, pixels: Sequence[t.Index],
-               accumulators: list[t.Value]) -> list[t.Value]:
+    def _lanes(
+        self,
+        source: t.Value,
+        weights: t.Value,
+        lanes: int,
+        pixels: Sequence[t.Index],
+        accumulators: list[t.Value],
+    ) -> list[t.Value]:
         b, vectors = self.b, self.tile.vectors
         vector = t.vector(LANES, t.f32)
         with b.loop(0, lanes, carry=accumulators, name="lane") as loop:
@@ -512,8 +567,14 @@ class _Convolution:
             loop.next = tuple(result)
         return list(loop.results)
 
-    def _epilogue(self, panel: t.Index, row: t.Index, column: t.Index, pixels: Sequence[tuple[int, int]],
-                  accumulators: list[t.Value]) -> None:
+    def _epilogue(
+        self,
+        panel: t.Index,
+        row: t.Index,
+        column: t.Index,
+        pixels: Sequence[tuple[int, int]],
+        accumulators: list[t.Value],
+    ) -> None:
         """Apply what follows the convolution to each vector, and store it."""
         b, vectors = self.b, self.tile.vectors
         for v in range(vectors):

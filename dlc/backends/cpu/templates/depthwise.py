@@ -1,9 +1,10 @@
 """Depthwise convolution: 16 channels in the lanes, a row of output pixels in registers.
 
-Each input vector of a row is loaded once and used by every output pixel that it reaches; the weights of one kernel
-row stay in registers while the row is swept. Works for any kernel size, stride and dilation, in one to three spatial
-axes, and needs no border code: the input's padding is a halo in memory.
+Each input vector of a row is loaded once and used by every output pixel that it reaches; the weights of one
+kernel row stay in registers while the row is swept. Works for any kernel size, stride and dilation, in one to
+three spatial axes, and needs no border code: the input's padding is a halo in memory.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -62,15 +63,27 @@ def match(kernel: Kernel) -> Match | Declined:
     source, weights, target = (kernel.param(name) for name in (left.param, right.param, store.param))
     dims = [entry for entry in left.index if not isinstance(entry, e.Expr)]
     extents = {axis.name: axis.extent for axis in kernel.axes}
-    if not weights.constant or len(dims) != len(left.index) or covered_by_halo(source, dims, left.mask, 0.0, extents):
+    if (
+        not weights.constant
+        or len(dims) != len(left.index)
+        or covered_by_halo(source, dims, left.mask, 0.0, extents)
+    ):
         return Declined("the weights are not constant or the padding is not in memory")
     for param in (source, target):
         if param.type.layout is None or param.type.layout.block(1) != LANES:
             return Declined("not in blocked layout")
     if store.axes != contract.out.axes or any(w.stride < 1 or w.dilation < 1 for w in spec.windows):
         return Declined("the epilogue stores in another order, or windows run backwards")
-    return Match(kernel, contract, source, weights, spec.rows[0], spec.batch[0],
-                 tuple(w.out for w in spec.windows), tuple(w.tap for w in spec.windows))
+    return Match(
+        kernel,
+        contract,
+        source,
+        weights,
+        spec.rows[0],
+        spec.batch[0],
+        tuple(w.out for w in spec.windows),
+        tuple(w.tap for w in spec.windows),
+    )
 
 
 def pack(weights: Array) -> Array:
@@ -159,27 +172,36 @@ class _Depthwise:
     def _tile(self, block: t.Index, source: t.Value, weights: t.Value, column: t.Index, columns: int) -> None:
         """`columns` output pixels from `column` on."""
         b, m = self.b, self.m
-        strides = [self.em.dim(s) for s in m.source.physical_strides()[2:2 + len(self.windows)]]
+        strides = [self.em.dim(s) for s in m.source.physical_strides()[2 : 2 + len(self.windows)]]
         start = b.offset(source, b.mul(column, b.mul(strides[-1], self.windows[-1].stride)), t.f32)
         zero = b.const(t.vector(LANES, t.f32), 0.0)
 
         def sweep(axis: int, at: t.Value, panel: t.Value, carry: list[t.Value]) -> list[t.Value]:
             if axis == len(self.windows) - 1:
                 return self._kernel_row(at, panel, strides[-1], columns, carry)
-            inner = math.prod(m.kernel_shape[axis + 1:]) * LANES
+            inner = math.prod(m.kernel_shape[axis + 1 :]) * LANES
             step = b.mul(strides[axis], self.windows[axis].dilation)
             with b.loop(0, m.kernel_shape[axis], carry=carry, name="tap") as loop:
-                loop.next = tuple(sweep(axis + 1, b.offset(at, b.mul(loop.iv, step), t.f32),
-                                        b.offset(panel, b.mul(loop.iv, inner), t.f32), list(loop.carried)))
+                loop.next = tuple(
+                    sweep(
+                        axis + 1,
+                        b.offset(at, b.mul(loop.iv, step), t.f32),
+                        b.offset(panel, b.mul(loop.iv, inner), t.f32),
+                        list(loop.carried),
+                    )
+                )
             return list(loop.results)
 
         values = sweep(0, start, weights, [zero] * columns)
         names = m.positions
-        places = [lambda c=c: self.em.axes.update({names[-1]: b.value(b.add(column, c))}) for c in range(columns)]
+        places = [
+            lambda c=c: self.em.axes.update({names[-1]: b.value(b.add(column, c))}) for c in range(columns)
+        ]
         self.epilogue.store(block, values, places)
 
-    def _kernel_row(self, at: t.Value, panel: t.Value, stride: t.Value, columns: int,
-                    accumulators: list[t.Value]) -> list[t.Value]:
+    def _kernel_row(
+        self, at: t.Value, panel: t.Value, stride: t.Value, columns: int, accumulators: list[t.Value]
+    ) -> list[t.Value]:
         """Add one kernel row: each input vector is loaded once and meets every pixel that it reaches."""
         b, window = self.b, self.windows[-1]
         vector = t.vector(LANES, t.f32)

@@ -1,4 +1,5 @@
 """What follows a convolution in its kernel, applied to vectors of 16 channels while they are in registers."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,9 @@ class BlockedEpilogue:
     `positions` the names of the axes of output positions, `local` the convolution's result.
     """
 
-    def __init__(self, frame: KernelFrame, split: Kernel, channels: str, positions: Sequence[str], local: str) -> None:
+    def __init__(
+        self, frame: KernelFrame, split: Kernel, channels: str, positions: Sequence[str], local: str
+    ) -> None:
         self.frame = frame
         self.stage = next(stage for stage in split.body if isinstance(stage, Store))
         self.lanes = split.axis(f"{channels}i").symbol
@@ -40,7 +43,9 @@ class BlockedEpilogue:
                 em.locals[self.local] = _constant(value)
                 with em.scope():
                     place()
-                    em.store(stage.param, stage.index, em.emit_lanes(stage.value), stage.value.dtype, stage.mask)
+                    em.store(
+                        stage.param, stage.index, em.emit_lanes(stage.value), stage.value.dtype, stage.mask
+                    )
         em.vector_axis = None
 
 

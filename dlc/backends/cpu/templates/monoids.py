@@ -1,4 +1,5 @@
 """How the monoids of Reduce start, combine and collapse lanes."""
+
 from __future__ import annotations
 
 import math
@@ -39,8 +40,9 @@ def start(b: FunctionBuilder, monoid: Monoid, dtypes: tuple[DType, ...], lanes: 
     return values
 
 
-def combine(b: FunctionBuilder, monoid: Monoid, dtypes: tuple[DType, ...], left: list[t.Value],
-            right: list[t.Value]) -> list[t.Value]:
+def combine(
+    b: FunctionBuilder, monoid: Monoid, dtypes: tuple[DType, ...], left: list[t.Value], right: list[t.Value]
+) -> list[t.Value]:
     """left (monoid) right."""
     dtype = dtypes[0]
     match monoid:
@@ -55,8 +57,9 @@ def combine(b: FunctionBuilder, monoid: Monoid, dtypes: tuple[DType, ...], left:
     return _combine_arg(b, monoid, dtype, left, right)
 
 
-def _combine_arg(b: FunctionBuilder, monoid: Monoid, dtype: DType, left: list[t.Value],
-                 right: list[t.Value]) -> list[t.Value]:
+def _combine_arg(
+    b: FunctionBuilder, monoid: Monoid, dtype: DType, left: list[t.Value], right: list[t.Value]
+) -> list[t.Value]:
     """The more extreme value; of equal ones (two NaNs are equal) the one of smaller, or larger, index."""
     largest = monoid in (Monoid.ARGMAX, Monoid.ARGMAX_LAST)
     better = arithmetic.compare(b, "gt" if largest else "lt", dtype, right[0], left[0])
@@ -70,7 +73,9 @@ def _combine_arg(b: FunctionBuilder, monoid: Monoid, dtype: DType, left: list[t.
     return [b.select(take, new, old) for old, new in zip(left, right, strict=True)]
 
 
-def collapse(b: FunctionBuilder, monoid: Monoid, dtypes: tuple[DType, ...], values: list[t.Value]) -> list[t.Value]:
+def collapse(
+    b: FunctionBuilder, monoid: Monoid, dtypes: tuple[DType, ...], values: list[t.Value]
+) -> list[t.Value]:
     """The lanes combined into one scalar each, by halves: lane i with lane i + n/2."""
     while values[0].type.lanes > 2:
         half = values[0].type.lanes // 2

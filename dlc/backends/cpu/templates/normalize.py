@@ -1,4 +1,5 @@
 """Rewriting a kernel's axes before its loops are planned: blocked axes split, contiguous axes merged."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -48,8 +49,11 @@ def split_blocked_axes(kernel: Kernel) -> Kernel:
         if layout is None:
             continue
         for axis, entry in enumerate(index):
-            lanes = None if layout.block(axis) == 1 or isinstance(entry, e.Expr) else _lane_axis(kernel, entry,
-                                                                                               layout.block(axis))
+            lanes = (
+                None
+                if layout.block(axis) == 1 or isinstance(entry, e.Expr)
+                else _lane_axis(kernel, entry, layout.block(axis))
+            )
             if lanes is not None:
                 blocks.setdefault(lanes, layout.block(axis))
     for name, block in blocks.items():
@@ -72,13 +76,20 @@ def _lane_axis(kernel: Kernel, entry: Dim, block: int) -> str | None:
         return entry.name
     for axis in kernel.axes:
         affine = linear(entry, axis.symbol)
-        if affine is not None and affine[0] == 1 and divides(block, affine[1]) and divides(block, axis.extent):
+        if (
+            affine is not None
+            and affine[0] == 1
+            and divides(block, affine[1])
+            and divides(block, axis.extent)
+        ):
             return axis.name
     return None
 
 
 def _mask_beyond(kernel: Kernel, names: tuple[str, str], condition: e.InRange) -> Kernel:
-    """Add `condition` to every load and store along the split axes; what fails it contributes 0 to a Contract."""
+    """Add `condition` to every load and store along the split axes; what fails it contributes 0 to a
+    Contract.
+    """
     wanted = set(names)
 
     def load(node: e.Expr) -> e.Expr | None:
@@ -102,12 +113,15 @@ def _mask_beyond(kernel: Kernel, names: tuple[str, str], condition: e.InRange) -
 
 
 def _masked_store(kernel: Kernel, store: Store, condition: e.InRange) -> Store:
-    """A store that leaves out, or zeroes if the layout says so, the lanes beyond the end of a blocked axis."""
+    """A store that leaves out, or zeroes if the layout says so, the lanes beyond the end of a blocked axis.
+    """
     layout = kernel.param(store.param).type.layout
     if layout is None or layout.pad.kind is not FillKind.ZERO:
         return dataclasses.replace(store, mask=(*store.mask, condition))
-    return dataclasses.replace(store, value=e.Select(store.value.dtype, mask_expression((condition,)), store.value,
-                                                     zero(store.value)))
+    return dataclasses.replace(
+        store,
+        value=e.Select(store.value.dtype, mask_expression((condition,)), store.value, zero(store.value)),
+    )
 
 
 def _indices(kernel: Kernel) -> list[tuple[str, tuple[e.Index, ...]]]:
@@ -159,8 +173,9 @@ def _merge(kernel: Kernel, outer: Axis, inner: Axis) -> Kernel | None:
     if store.mask or any(load.mask for load in loads(kernel.body)):
         for mask in (store.mask, *(load.mask for load in loads(kernel.body))):
             for condition in mask:
-                if pair & {s.name for d in (condition.index, condition.low, condition.high)
-                           for s in free_symbols(d)}:
+                if pair & {
+                    s.name for d in (condition.index, condition.low, condition.high) for s in free_symbols(d)
+                }:
                     return None
     name = f"{outer.name}{inner.name}"
     axis = Axis(name, outer.extent * inner.extent)
@@ -175,4 +190,5 @@ def _merge(kernel: Kernel, outer: Axis, inner: Axis) -> Kernel | None:
 
 def _dims_of(expr: e.Expr) -> list[Dim]:
     from dlc.lowering.inspect import expr_dims
+
     return list(expr_dims(expr))

@@ -1,4 +1,5 @@
 """Deciding how a nest runs: outer loops, the vector axis, chunks, scratch."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -39,10 +40,11 @@ GATHER_COST = 16.0
 class NestPlan:
     """The loops of a nest.
 
-    `outer`: axes shared by all stages. Of them `linear` (with `block_axis`, pieces of the vector axis) make the
-    space of points that chunks share out, `nested` are loops within a point, `vector_axis` (None: stages choose
-    inner ones) is in lanes. `points` is the size of the linear space. `ordered` axes run one number after the
-    other, within a point: stores at indices from data may hit one element at several of their numbers.
+    `outer`: axes shared by all stages. Of them `linear` (with `block_axis`, pieces of the vector axis) make
+    the space of points that chunks share out, `nested` are loops within a point, `vector_axis` (None: stages
+    choose inner ones) is in lanes. `points` is the size of the linear space. `ordered` axes run one number
+    after the other, within a point: stores at indices from data may hit one element at several of their
+    numbers.
     """
 
     kernel: Kernel
@@ -125,10 +127,17 @@ def plan_nest(kernel: Kernel) -> NestPlan:
     kernel = normalize(kernel)
     shared = [set(domain(stage)) for stage in kernel.body]
     crossed = crossed_axes(kernel)
-    outer = [axis.name for axis in kernel.axes
-             if axis.name not in crossed and all(axis.name in axes for axes in shared)]
-    ordered = frozenset(axis for store in stages(kernel.body) if isinstance(store, Store)
-                        for axis in _colliding_axes(kernel, store))
+    outer = [
+        axis.name
+        for axis in kernel.axes
+        if axis.name not in crossed and all(axis.name in axes for axes in shared)
+    ]
+    ordered = frozenset(
+        axis
+        for store in stages(kernel.body)
+        if isinstance(store, Store)
+        for axis in _colliding_axes(kernel, store)
+    )
     vector = _choose_vector_axis(kernel, [axis for axis in outer if axis not in ordered])
     loops = [axis for axis in outer if axis != vector and axis not in ordered]
     block, block_axis = 0, ""
@@ -145,8 +154,9 @@ def plan_nest(kernel: Kernel) -> NestPlan:
         space.append((block_axis, ceildiv(kernel.extent(vector), block)))
     nested += [axis for axis in outer if axis in ordered]
     points = product([extent for _, extent in space])
-    return NestPlan(kernel, tuple(outer), tuple(space), tuple(nested), vector, block, block_axis, points,
-                    ordered)
+    return NestPlan(
+        kernel, tuple(outer), tuple(space), tuple(nested), vector, block, block_axis, points, ordered
+    )
 
 
 def _colliding_axes(kernel: Kernel, store: Store) -> set[str]:
@@ -174,6 +184,7 @@ def _size(dim: Dim) -> int:
     if isinstance(dim, int):
         return dim
     from dlc.ir.dims import evaluate
+
     return evaluate(dim, {symbol.name: TYPICAL for symbol in free_symbols(dim)})
 
 
@@ -238,7 +249,8 @@ def _accesses(stage: Stage) -> list[tuple[str, tuple[e.Index, ...]]]:
 
 
 def _offsets(kernel: Kernel, stage: Stage) -> list[tuple[str, Dim]]:
-    """The offset of every access of a stage; data-dependent entries count as an unknown along their own axes."""
+    """The offset of every access of a stage; data-dependent entries count as an unknown along their own axes.
+    """
     result = []
     for param, index in _accesses(stage):
         dims: list[Dim] = [0 if isinstance(entry, e.Expr) else entry for entry in index]
@@ -253,6 +265,7 @@ def _offsets(kernel: Kernel, stage: Stage) -> list[tuple[str, Dim]]:
 
 def _axes_of(expr: e.Expr) -> set[Symbol]:
     from dlc.lowering.inspect import expr_dims
+
     return {symbol for dim in expr_dims(expr) for symbol in free_symbols(dim)}
 
 
@@ -278,8 +291,12 @@ def chunk_count(plan: NestPlan) -> Dim:
 
 def _weight(stage: Stage) -> int:
     """Rough cost of one point of a stage, in element operations."""
-    nodes = sum(1 for inner in stages((stage,)) for node in e.walk(*roots(inner))
-                if not isinstance(node, e.Const | e.Read))
+    nodes = sum(
+        1
+        for inner in stages((stage,))
+        for node in e.walk(*roots(inner))
+        if not isinstance(node, e.Const | e.Read)
+    )
     return max(1, nodes // 2)
 
 
