@@ -62,7 +62,7 @@ def direct_convolution(node: Node) -> bool:
     if any(not isinstance(pad, int) for pair in node.op.pads for pad in pair):
         return False
     if isinstance(node.op, ConvTranspose):
-        return groups == 1
+        return groups == 1 and all(isinstance(extra, int) for extra in node.op.output_padding)
     if groups == 1:
         return True
     if groups == channels == outputs:
@@ -207,12 +207,13 @@ def padding(node: Node) -> list[tuple[int, int]]:
     reach = []
     for axis, stride in enumerate(op.strides):
         (before, after), tap, dilation = op.pads[axis], taps[axis], op.dilations[axis]
-        assert isinstance(before, int) and isinstance(after, int) and isinstance(tap, int)
+        extra = op.output_padding[axis]
+        assert isinstance(before, int) and isinstance(after, int)
+        assert isinstance(tap, int) and isinstance(extra, int)
         # Output position q reads inputs (q + before - k * dilation) / stride for the kernel positions k.
         low = max(0, -((before - (tap - 1) * dilation) // stride))
-        # The last output is at (extent - 1) * stride + (tap - 1) * dilation - before - after + output
-        # padding.
-        high = max(0, ((tap - 1) * dilation - after + op.output_padding[axis]) // stride)
+        # The last output is at (extent - 1) * stride + (tap - 1) * dilation - before - after + extra.
+        high = max(0, ((tap - 1) * dilation - after + extra) // stride)
         reach.append((low, high))
     return reach
 

@@ -103,7 +103,9 @@ def _without_factors(dim: Dim) -> Dim:
     bound = dim
     for monomial, factor in terms_of(dim)[0]:
         divisor = monomial.divisor if isinstance(monomial, FloorDiv) else None
-        if isinstance(monomial, FloorDiv) and isinstance(divisor, int) and factor > 1 and divisor % factor == 0:
+        if not isinstance(monomial, FloorDiv) or not isinstance(divisor, int) or factor < 2:
+            continue
+        if divisor % factor == 0:
             bound = bound - factor * monomial + monomial.dividend // (divisor // factor)
     return bound
 
