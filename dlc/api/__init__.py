@@ -1,4 +1,4 @@
-"""The Python API: compile a model, load a package, call it. Orchestration of the layers below, nothing more."""
+"""The Python API: compile a model, load a package, call it. It orchestrates the layers below."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Host steps: nodes without a kernel, evaluated in NumPy on the program's buffers."""
+
 from __future__ import annotations
 
 import ctypes
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dlc.api.assemble import Artifact
+from dlc.errors import Error, InternalError, printable
 from dlc.ir.dims import Dim, evaluate
 from dlc.lowering.program import Buffer
 
@@ -33,8 +35,18 @@ class HostRunner:
         def dim(extent: Dim) -> int:
             return evaluate(extent, env)
 
-        for target, result in zip(operands, host.node.op.evaluate(inputs, dim), strict=True):
-            target[...] = result
+        node = ", ".join(host.node.origin) or None
+        try:
+            with np.errstate(all="ignore"):
+                results = host.node.op.evaluate(inputs, dim)
+            for target, result in zip(operands, results, strict=True):
+                target[...] = result
+        except (Error, MemoryError):
+            raise
+        except Exception as error:
+            raise InternalError(
+                f"a host step failed: {type(error).__name__}: {printable(str(error))}", node=node
+            ) from error
 
 
 def _view(buffer: Buffer, pointer: int, env: dict[str, int]) -> np.ndarray[Any, Any]:

@@ -1,8 +1,11 @@
 """A compiled model: checks arrays, allocates outputs, calls native code."""
+
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +14,27 @@ from dlc.api.assemble import Artifact
 from dlc.api.hosts import HostRunner
 from dlc.api.outputs import Outputs
 from dlc.api.report import Report
-from dlc.api.specs import InputBinder, TensorSpec, as_array, numpy_dtype, to_torch
-from dlc.errors import InputError, UnsupportedError, printable
+from dlc.api.specs import InputBinder, TensorSpec, address, as_array, numpy_dtype, to_torch
+from dlc.errors import InputError, ResourceError, UnsupportedError, printable
 from dlc.ir.dims import Symbol
-from dlc.runtime.call import CancelToken, NativeModel, PreparedCall as NativePreparedCall
+from dlc.runtime.arena import require_memory
+from dlc.runtime.call import Binding, CancelToken, NativeModel, PreparedCall as NativePreparedCall
 from dlc.runtime.package import write_package
+
+#: Most combinations of input shapes whose plans are kept.
+_PLANS = 256
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What follows from the inputs' shapes: the native binding, and shape and dtype of each output."""
+
+    binding: Binding
+    outputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
+
+    def allocate(self) -> list[np.ndarray[Any, Any]]:
+        """Fresh arrays for the outputs."""
+        return [np.empty(shape, dtype) for shape, dtype in self.outputs]
 
 
 class CompiledModel:
@@ -29,40 +48,63 @@ class CompiledModel:
         self.outputs = tuple(TensorSpec(t.name, numpy_dtype(t.dtype), t.shape) for t in manifest.outputs)
         known = {s.name: Symbol(s.name, s.minimum, s.maximum) for s in manifest.symbols}
         self._symbols = tuple(s.name for s in manifest.symbols if s.input is not None)
-        sources = {(s.input, s.axis): i for i, s in enumerate(manifest.symbols)
-                   if s.input is not None and s.axis is not None}
+        sources = {
+            (s.input, s.axis): i
+            for i, s in enumerate(manifest.symbols)
+            if s.input is not None and s.axis is not None
+        }
         elements = [(s.input, s.element, i) for i, s in enumerate(manifest.symbols) if s.element is not None]
         self._binders = tuple(
             InputBinder(spec, known, sources, [(at, i) for name, at, i in elements if name == spec.name])
-            for spec in self.inputs)
+            for spec in self.inputs
+        )
         self._names = tuple(spec.name for spec in self.inputs)
         self._output_names = tuple(spec.name for spec in self.outputs)
         self._derived = any(binder.derived for binder in self._binders)
+        self._dtypes = tuple(spec.dtype for spec in self.inputs)
+        self._from_shapes = not elements
+        self._plans: dict[tuple[tuple[int, ...], ...], _Plan] = {}
+        limits = manifest.options.get("limits")
+        bound = limits.get("arena_bytes") if isinstance(limits, Mapping) else None
         host = HostRunner(artifact) if artifact.hosts else None
-        self._native = NativeModel([artifact.code], artifact.interface, artifact.constants, threads=threads,
-                                   arena_limit=None, host=host, poison=poison)
+        self._native = NativeModel(
+            [artifact.code],
+            artifact.interface,
+            artifact.constants,
+            threads=threads,
+            arena_limit=bound if isinstance(bound, int) else None,
+            host=host,
+            poison=poison,
+        )
 
     # --- calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Outputs:
         """Run the model on arrays, by position, by name or as one dictionary; returns all outputs.
 
-        Raises InputError or ShapeError when they do not fit, IndexFault for an index in the data out of range.
+        Raises InputError or ShapeError when they do not fit, IndexFault for an index in the data that is out
+        of range.
         """
-        if len(args) == 1 and isinstance(args[0], Mapping) and not kwargs:
-            kwargs, args = dict(args[0]), ()
+        if len(args) == 1 and not kwargs and type(args[0]) is not np.ndarray and isinstance(args[0], Mapping):
+            return self._run(self._ordered((), args[0]))
         return self._run(self._ordered(args, kwargs))
 
-    def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, Any],
-            cancel: CancelToken | None = None) -> list[Any]:
+    def run(
+        self, output_names: Sequence[str] | None, feeds: Mapping[str, Any], cancel: CancelToken | None = None
+    ) -> list[Any]:
         """onnxruntime's call: the outputs named (None: all) for inputs by name."""
         outputs = self._run(self._ordered((), feeds), cancel)
         return list(outputs) if output_names is None else [outputs[name] for name in output_names]
 
-    def _ordered(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    def _ordered(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any]:
         """The arguments in the order of the inputs."""
         if not kwargs and len(args) == len(self._names):
-            return list(args)
+            return args
+        if not args and len(kwargs) == len(self._names):
+            try:
+                return [kwargs[name] for name in self._names]
+            except KeyError:
+                pass  # said below
         given = dict(zip(self._names, args, strict=False))
         if len(args) > len(self._names):
             raise InputError(f"the model takes {len(self._names)} inputs, not {len(args)}", code="input/name")
@@ -75,7 +117,9 @@ class CompiledModel:
             given[name] = value
         missing = [printable(name) for name in self._names if name not in given]
         if missing:
-            raise InputError(f"missing input{'s' * (len(missing) > 1)}: {', '.join(missing)}", code="input/name")
+            raise InputError(
+                f"missing input{'s' * (len(missing) > 1)}: {', '.join(missing)}", code="input/name"
+            )
         return [given[name] for name in self._names]
 
     def _bind(self, values: Sequence[Any]) -> tuple[list[np.ndarray[Any, Any]], tuple[int, ...], bool]:
@@ -85,7 +129,7 @@ class CompiledModel:
         torch = False
         for value, binder in zip(values, self._binders, strict=True):
             if type(value) is not np.ndarray:
-                value, is_torch = as_array(binder.spec.name, value)
+                value, is_torch = as_array(binder.spec.name, value, binder.dtype)
                 torch |= is_torch
             array = binder.check(value)
             shape = array.shape
@@ -101,32 +145,81 @@ class CompiledModel:
         return arrays, tuple(numbers), torch
 
     def _run(self, values: Sequence[Any], cancel: CancelToken | None = None) -> Outputs:
+        """Run on the inputs in their order.
+
+        Arrays that can be passed as they are, of shapes seen before, take the short way.
+        """
+        shapes = []
+        for value, dtype in zip(values, self._dtypes):
+            if type(value) is not np.ndarray or value.dtype is not dtype or not value.flags.carray:
+                return self._run_any(values, cancel)
+            shapes.append(value.shape)
+        plan = self._plans.get(tuple(shapes))
+        if plan is None:
+            return self._run_any(values, cancel)
+        return Outputs(self._output_names, self._call(plan, values, cancel))
+
+    def _run_any(self, values: Sequence[Any], cancel: CancelToken | None) -> Outputs:
+        """Run on whatever can be made an array."""
         arrays, numbers, torch = self._bind(values)
-        binding = self._native.bind(numbers)
-        results = [np.empty(shape, spec.dtype) for shape, spec in zip(binding.output_shapes, self.outputs, strict=True)]
-        self._native.run(binding, [a.ctypes.data for a in arrays], [r.ctypes.data for r in results], cancel)
+        results = self._call(self._plan(arrays, numbers), arrays, cancel)
         return Outputs(self._output_names, [to_torch(r) for r in results] if torch else results)
+
+    def _plan(self, arrays: Sequence[np.ndarray[Any, Any]], numbers: tuple[int, ...]) -> _Plan:
+        """The plan for these numbers of the symbols; kept where the shapes of `arrays` decide them."""
+        binding = self._native.bind(numbers)
+        plan = _Plan(
+            binding, tuple(zip(binding.output_shapes, (spec.dtype for spec in self.outputs), strict=True))
+        )
+        require_memory(sum(math.prod(shape) * dtype.itemsize for shape, dtype in plan.outputs), "the outputs")
+        if self._from_shapes:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            self._plans[tuple(array.shape for array in arrays)] = plan
+        return plan
+
+    def _call(
+        self, plan: _Plan, arrays: Sequence[np.ndarray[Any, Any]], cancel: CancelToken | None
+    ) -> list[np.ndarray[Any, Any]]:
+        try:
+            results = plan.allocate()
+        except MemoryError as error:
+            raise ResourceError("there is not enough memory for the outputs") from error
+        self._native.run(plan.binding, [address(a) for a in arrays], [address(r) for r in results], cancel)
+        return results
 
     def prepare(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> PreparedModelCall:
         """Bind arrays once: `call = model.prepare({"x": x}); call()` runs on what the arrays hold then.
 
-        `out` gives arrays for outputs, by name; the others are allocated. Input arrays must be contiguous.
+        `out` gives arrays for outputs, by name; the others are allocated. The arrays are used where they lie:
+        they must be contiguous, and those of `out` must not overlap any other.
         """
-        values = self._ordered((), feeds)
+        values = [
+            as_array(spec.name, value, spec.dtype)[0]
+            for spec, value in zip(self.inputs, self._ordered((), feeds), strict=True)
+        ]
         arrays, numbers, _ = self._bind(values)
         for array, value, spec in zip(arrays, values, self.inputs, strict=True):
-            if isinstance(value, np.ndarray) and array is not value:
-                raise InputError(f"input {printable(spec.name)!r} must be a contiguous array in native byte order",
-                                 code="input/array")
-        binding = self._native.bind(numbers)
-        results = []
-        for shape, spec in zip(binding.output_shapes, self.outputs, strict=True):
-            given = (out or {}).get(spec.name)
-            results.append(np.empty(shape, spec.dtype) if given is None else _writable(spec, given, shape))
-        unknown = set(out or {}) - set(self._output_names)
+            if array is not value:
+                name = printable(spec.name)
+                raise InputError(
+                    f"input {name!r} must be a contiguous, aligned array in native byte order",
+                    code="input/array",
+                )
+        out = out or {}
+        unknown = sorted(set(out) - set(self._output_names))
         if unknown:
-            raise InputError(f"no output {printable(sorted(unknown)[0])!r}", code="input/name")
-        call = self._native.prepare(binding, [a.ctypes.data for a in arrays], [r.ctypes.data for r in results])
+            raise InputError(f"no output {printable(unknown[0])!r}", code="input/name")
+        plan = self._plan(arrays, numbers)
+        results = [
+            fresh if spec.name not in out else _writable(spec, out[spec.name], fresh.shape)
+            for spec, fresh in zip(self.outputs, plan.allocate(), strict=True)
+        ]
+        for index, result in enumerate(results):
+            if any(np.may_share_memory(result, other) for other in (*arrays, *results[:index])):
+                name = printable(self._output_names[index])
+                raise InputError(f"out[{name!r}] overlaps another array of the call", code="input/array")
+        call = self._native.prepare(plan.binding, [address(a) for a in arrays], [address(r) for r in results])
         return PreparedModelCall(call, arrays, Outputs(self._output_names, results))
 
     # --- the model itself
@@ -148,11 +241,14 @@ class CompiledModel:
     def _require_no_hosts(self) -> None:
         if self._artifact.hosts:
             nodes = ", ".join(printable(", ".join(h.node.origin)) for h in self._artifact.hosts.values())
-            raise UnsupportedError(f"a model with host steps cannot be saved ({nodes})",
-                                   hint="dlc check lists the operators without native kernels")
+            raise UnsupportedError(
+                f"a model with host steps cannot be saved ({nodes})",
+                hint="dlc check lists the operators without native kernels",
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         from dlc.api.load import load
+
         return load, (self.to_bytes(),)
 
     def close(self) -> None:
@@ -174,7 +270,9 @@ class CompiledModel:
 class PreparedModelCall:
     """A call with everything bound: no checks, no allocation. Its `outputs` are overwritten by each call."""
 
-    def __init__(self, call: NativePreparedCall, arrays: list[np.ndarray[Any, Any]], outputs: Outputs) -> None:
+    def __init__(
+        self, call: NativePreparedCall, arrays: list[np.ndarray[Any, Any]], outputs: Outputs
+    ) -> None:
         self._call = call
         self._arrays = arrays
         self.outputs = outputs
@@ -189,7 +287,9 @@ def _writable(spec: TensorSpec, array: Any, shape: tuple[int, ...]) -> np.ndarra
     """`array` if it can take an output."""
     name = printable(spec.name)
     if not isinstance(array, np.ndarray) or array.dtype != spec.dtype or array.shape != shape:
-        raise InputError(f"out[{name!r}] must be a {spec.dtype} array of shape {list(shape)}", code="input/array")
+        raise InputError(
+            f"out[{name!r}] must be a {spec.dtype} array of shape {list(shape)}", code="input/array"
+        )
     if not array.flags.c_contiguous or not array.flags.writeable:
         raise InputError(f"out[{name!r}] must be contiguous and writable", code="input/array")
     return array

@@ -1,6 +1,8 @@
 """The tensors of a model's interface, and how arrays of a call are checked against them."""
+
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dlc.errors import InputError, ShapeError, printable
-from dlc.ir.dims import Dim, DimExpr, Symbol, evaluate, parse
+from dlc.ir.dims import Dim, Symbol, evaluate, parse
 from dlc.ir.dtypes import DType, from_text
 
 
@@ -31,8 +33,13 @@ class InputBinder:
     (element in row-major order, number of the symbol that it is).
     """
 
-    def __init__(self, spec: TensorSpec, symbols: Mapping[str, Symbol], sources: Mapping[tuple[str, int], int],
-                 elements: Sequence[tuple[int, int]] = ()) -> None:
+    def __init__(
+        self,
+        spec: TensorSpec,
+        symbols: Mapping[str, Symbol],
+        sources: Mapping[tuple[str, int], int],
+        elements: Sequence[tuple[int, int]] = (),
+    ) -> None:
         self.spec = spec
         self.rank = len(spec.shape)
         self.dtype = spec.dtype
@@ -50,12 +57,14 @@ class InputBinder:
                 self.derived.append((axis, parse(extent, symbols)))
 
     def check(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """`array` in C order; InputError or ShapeError when it does not fit."""
+        """`array` in C order, aligned; InputError or ShapeError when it does not fit."""
         if array.dtype != self.dtype:
             if array.dtype.newbyteorder("=") != self.dtype:
                 raise InputError(
                     f"input {printable(self.spec.name)!r} must have dtype {self.dtype}, not {array.dtype}",
-                    hint=f"convert it: x.astype(numpy.{self.dtype})", code="input/dtype")
+                    hint=f"convert it: x.astype(numpy.{self.dtype})",
+                    code="input/dtype",
+                )
             array = array.astype(self.dtype)
         shape = array.shape
         if len(shape) != self.rank:
@@ -63,7 +72,8 @@ class InputBinder:
         for axis, extent in self.fixed:
             if shape[axis] != extent:
                 raise self._shape_error(shape)
-        return array if array.flags.c_contiguous else np.array(array, order="C")
+        flags = array.flags
+        return array if flags.c_contiguous and flags.aligned else np.array(array, order="C")
 
     def check_derived(self, shape: tuple[int, ...], env: Mapping[str, int]) -> None:
         """ShapeError where an extent differs from what other extents imply."""
@@ -73,34 +83,66 @@ class InputBinder:
 
     def _shape_error(self, shape: tuple[int, ...]) -> ShapeError:
         wanted = ", ".join(str(extent) for extent in self.spec.shape)
-        return ShapeError(f"input {printable(self.spec.name)!r} must have shape [{wanted}], not {list(shape)}")
+        return ShapeError(
+            f"input {printable(self.spec.name)!r} must have shape [{wanted}], not {list(shape)}"
+        )
 
 
-def as_array(name: str, value: Any) -> tuple[np.ndarray[Any, Any], bool]:
-    """`value` as a NumPy array without a copy where possible, and whether it is a torch tensor."""
+def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> tuple[np.ndarray[Any, Any], bool]:
+    """`value` as a NumPy array without a copy where possible, and whether it is a torch tensor.
+
+    Python's numbers and lists of them take the input's `dtype` where that is of the same kind. Raises
+    InputError for everything that is no array in this machine's memory.
+    """
     if isinstance(value, np.ndarray):
         return value, False
     kind = type(value).__module__.partition(".")[0]
-    if kind == "torch":
-        return _from_torch(name, value), True
-    if isinstance(value, np.generic | int | float | bool | list | tuple):
-        return np.asarray(value), False
-    if hasattr(value, "__dlpack__"):
-        return np.from_dlpack(value), False
-    raise InputError(f"input {printable(name)!r} must be an array or tensor, not {type(value).__name__}",
-                     code="input/array")
+    try:
+        if kind == "torch":
+            return _from_torch(name, value), True
+        if isinstance(value, np.generic):
+            return np.asarray(value), False
+        if isinstance(value, int | float | bool | list | tuple):
+            return _from_python(value, dtype), False
+        if hasattr(value, "__dlpack__"):
+            return np.from_dlpack(value), False
+    except (BufferError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"input {printable(name)!r} cannot be read: {printable(str(error))}", code="input/array"
+        ) from None
+    raise InputError(
+        f"input {printable(name)!r} must be an array or tensor, not {type(value).__name__}",
+        code="input/array",
+    )
+
+
+def _from_python(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    array = np.asarray(value)
+    convertible = array.dtype.kind in "biuf" and np.can_cast(array.dtype, dtype, "same_kind")
+    return array.astype(dtype) if convertible or array.size == 0 else array
 
 
 def _from_torch(name: str, tensor: Any) -> np.ndarray[Any, Any]:
-    if tensor.requires_grad:
-        raise InputError(f"input {printable(name)!r} requires gradients", hint="pass tensor.detach()",
-                         code="input/array")
-    if tensor.device.type != "cpu":
-        raise InputError(f"input {printable(name)!r} lies on {tensor.device}", hint="pass tensor.cpu()",
-                         code="input/array")
     import torch
+
+    if not isinstance(tensor, torch.Tensor):
+        raise InputError(
+            f"input {printable(name)!r} must be an array or tensor, not {type(tensor).__name__}",
+            code="input/array",
+        )
+    if tensor.requires_grad:
+        raise InputError(
+            f"input {printable(name)!r} requires gradients", hint="pass tensor.detach()", code="input/array"
+        )
+    if tensor.device.type != "cpu":
+        raise InputError(
+            f"input {printable(name)!r} lies on {tensor.device}", hint="pass tensor.cpu()", code="input/array"
+        )
     if tensor.dtype is torch.bfloat16:
         import ml_dtypes
+
         bits: np.ndarray[Any, Any] = tensor.contiguous().view(torch.int16).numpy()
         return bits.view(ml_dtypes.bfloat16)
     array: np.ndarray[Any, Any] = tensor.numpy()
@@ -110,14 +152,10 @@ def _from_torch(name: str, tensor: Any) -> np.ndarray[Any, Any]:
 def to_torch(array: np.ndarray[Any, Any]) -> Any:
     """A torch tensor over the array's memory."""
     import torch
+
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
-
-
-def extent_text(dim: Dim) -> int | str:
-    """An extent as a number, or as text."""
-    return dim if isinstance(dim, int) else str(dim) if not isinstance(dim, DimExpr) else repr(dim)
 
 
 def numpy_dtype(text: str) -> np.dtype[Any]:
@@ -126,6 +164,17 @@ def numpy_dtype(text: str) -> np.dtype[Any]:
     return dtype.numpy
 
 
-def spec_symbols(specs: Sequence[tuple[str, int, int | None]]) -> dict[str, Symbol]:
-    """Symbols by name, from (name, minimum, maximum)."""
-    return {name: Symbol(name, low, high) for name, low, high in specs}
+#: A view of no bytes of an array, which has its address.
+_START: Any = (ctypes.c_char * 0).from_buffer
+
+
+def address(array: np.ndarray[Any, Any]) -> int:
+    """The address of an array's first element.
+
+    By the buffer interface, a quarter of the time of `array.ctypes`, where that works: not for read-only
+    arrays and for dtypes that buffers do not know.
+    """
+    try:
+        return ctypes.addressof(_START(array))
+    except (TypeError, ValueError):
+        return int(array.ctypes.data)

@@ -256,12 +256,34 @@ class NativeModel:
         return [Launch(r.kernel, r.chunks, r.start, r.end) for r in records[:seen]]
 
     def close(self) -> None:
-        """Unload the code. No call may be running, and none may follow."""
-        self._idle.clear()
-        self._most_contexts = 0
+        """Unload the code, after the calls that are running; later ones raise InputError.
+
+        A prepared call must not be running, since nothing tells that it is.
+        """
+        with self._condition:
+            self._most_contexts = 0
+            self._waiting += 1
+            while self._made:
+                try:
+                    self._idle.pop()
+                    self._made -= 1
+                except IndexError:  # the rest are in use
+                    self._condition.wait()
+            self._waiting -= 1
+            self._condition.notify_all()
         self.library.close()
 
+    @property
+    def closed(self) -> bool:
+        """True after :meth:`close`."""
+        return not self._most_contexts
+
+    def _require_open(self) -> None:
+        if not self._most_contexts:
+            raise InputError("the model is closed")
+
     def _evaluate(self, symbols: tuple[int, ...]) -> Binding:
+        self._require_open()
         names, ranks = self.interface.symbols, self.interface.output_ranks
         if len(symbols) != len(names):
             raise InputError(f"{len(names)} symbols need values, not {len(symbols)}")
@@ -295,8 +317,7 @@ class NativeModel:
                     if self._made < self._most_contexts:
                         self._made += 1
                         break
-                    if not self._most_contexts:
-                        raise InputError("the model is closed")
+                    self._require_open()
                     self._condition.wait()
             finally:
                 self._waiting -= 1
@@ -381,6 +402,7 @@ class PreparedCall:
 
     def __call__(self) -> None:
         """Run the model on the arrays given before. Raises what NativeModel.run does."""
+        self._model._require_open()
         if self._model.poison:
             self._slot.load(self._binding, poison=True)
         status = self._call(self._address)
