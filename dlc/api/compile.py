@@ -149,7 +149,7 @@ def _compile(source: Source, options: Options, target: Any, clock: _Clock) -> Ar
     program = clock.run("lower", lambda: lower(model.graph))
     if options.strict:
         refuse_hosts(program)
-    code = clock.run("generate", lambda: generate(program, target))
+    code = clock.run("generate", lambda: generate(program, target, options.limits))
     rewrites = [
         (f"{step.name}: {rule}", count)
         for step, statistics, _ in results.steps

@@ -10,6 +10,7 @@ from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.objects import compile_object
 from dlc.backends.cpu.packing import pack_constants
 from dlc.backends.cpu.templates.select import emit_kernel
+from dlc.limits import Limits
 from dlc.lowering.program import Program
 from dlc.target import CpuTarget
 
@@ -27,8 +28,12 @@ class GeneratedCode:
     program: Program
 
 
-def generate(program: Program, target: CpuTarget) -> GeneratedCode:
-    """Generate the code of `program` for `target`."""
+def generate(program: Program, target: CpuTarget, limits: Limits | None = None) -> GeneratedCode:
+    """Generate the code of `program` for `target`.
+
+    Raises LimitError when a function or the whole would be so large that LLVM takes unreasonably long.
+    """
+    limits = limits or Limits()
     module = Module(target)
     kernels = [
         emit_kernel(module, f"k{index}_{kernel.name}", kernel) for index, kernel in enumerate(program.kernels)
@@ -36,4 +41,14 @@ def generate(program: Program, target: CpuTarget) -> GeneratedCode:
     program = pack_constants(program, kernels)
     emit_driver(module, program, kernels)
     text = module.text()
+    _check_size(text, limits)
     return GeneratedCode(compile_object(text, target), text, tuple(kernels), program)
+
+
+def _check_size(text: str, limits: Limits) -> None:
+    """LimitError for a function, or a module, of more instructions than the limits allow."""
+    limits.check("program_instructions", text.count("\n"), "instructions of the generated code")
+    for function in text.split("\ndefine ")[1:]:
+        if function.count("\n") > limits.kernel_instructions:
+            name = function.partition("@")[2].partition("(")[0]
+            limits.check("kernel_instructions", function.count("\n"), f"instructions of the kernel {name}")
