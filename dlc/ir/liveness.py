@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlc.ir.dims import Dim, Symbol, free_symbols
-from dlc.ir.graph import ElementSource, Graph, Node, ShapeSource
+from dlc.ir.graph import Graph, Node, ShapeSource
 
 
 def remove_dead_nodes(graph: Graph) -> int:
@@ -21,7 +21,7 @@ def remove_dead_nodes(graph: Graph) -> int:
         for symbol in {symbol for dim in dims for symbol in free_symbols(dim)} - used:
             used.add(symbol)
             source = graph.symbols.get(symbol)
-            if isinstance(source, ElementSource):
+            if source is not None and not isinstance(source, ShapeSource):
                 pending += [values[source.value]] if source.value in values else []
         dims = []
         while pending:

@@ -6,20 +6,26 @@ import functools
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from dlc.errors import InputError, printable
 from dlc.ir.dims import Guard, Relation, Symbol
 from dlc.ir.dtypes import DType
-from dlc.ir.graph import ElementSource, Graph, Node, ShapeSource, Value
+from dlc.ir.graph import ElementSource, ExtentSource, Graph, Node, ShapeSource, Source, Value
 from dlc.ir.operator import Array, Operator
 from dlc.ir.reading import DTYPES, FLOAT, WORD, Line, read_dim, read_layout, read_symbol, read_type
 from dlc.ir.text import digest
 from dlc.ir.types import TensorType
 
 _RELATIONS = {relation.value: relation for relation in Relation}
+_SOURCES: dict[str, Callable[[str, int], Source]] = {
+    "shape": ShapeSource,
+    "element": ElementSource,
+    "extent": ExtentSource,
+}
+_TYPE = re.compile(rf"(?=(?:{'|'.join(DTYPES)})\[|(?:seq|optional)<)")
 _RELATION = re.compile("==|!=|<=|<")
 
 
@@ -114,14 +120,13 @@ class _GraphParser:
         symbol = read_symbol(line)
         self._symbols[symbol.name] = symbol
         if line.accept("="):
-            kind = line.needed(WORD, "shape or element")
-            if kind not in ("shape", "element"):
+            kind = line.needed(WORD, "shape, element or extent")
+            if kind not in _SOURCES:
                 raise line.fail(f"a symbol cannot come from '{kind}'")
             line.expect("(")
             value = self._reference(line)
             line.expect(",")
-            source = ShapeSource if kind == "shape" else ElementSource
-            self._graph.symbols[symbol] = source(value, line.integer())
+            self._graph.symbols[symbol] = _SOURCES[kind](value, line.integer())
             line.expect(")")
 
     def _guard(self, line: Line) -> None:
@@ -239,6 +244,8 @@ class _GraphParser:
             return line.quoted()
         if line.accept("<"):
             return read_layout(line)
+        if line.match(_TYPE) is not None:
+            return read_type(line, self._symbols)
         number = line.match(FLOAT)
         if number is not None:
             return float(number)

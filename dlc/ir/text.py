@@ -3,6 +3,7 @@
     graph main {
       symbol batch = shape(%x, 0)
       symbol n: .. = element(%count, 0)
+      symbol rows = extent(%kept, 0)
       guard batch <= 64, "the cache has 64 rows", "node_7"
       input %x: f32[batch, 3]
       %w = constant f32[3, 2] [0.5, 1.0, -1.5, 2.0, 0.0, 1.0]
@@ -13,7 +14,7 @@
 
 A symbol's range stands after its name unless it is ``0..``; a symbol without a source belongs to an enclosing
 graph or to no graph at all. Operators are written with their dataclass fields: none, true, false, integers,
-floats, "strings", element types, dims, layouts and tuples of these. An absent operand is ``_``. Regions
+floats, "strings", element types, dims, layouts, types, tuples of these. An absent operand is ``_``. Regions
 follow their node in braces. Names that are more than letters, digits and ``_ . - /`` are quoted. Small
 constants are written out where that keeps every bit; others are named by a digest, under which `constants`
 gives the array.
@@ -32,7 +33,7 @@ import numpy as np
 from dlc.errors import InternalError
 from dlc.ir.dims import Dim, DimExpr, Guard, Symbol, free_symbols, sort_key, to_text as dim_text
 from dlc.ir.dtypes import DType, Kind
-from dlc.ir.graph import ElementSource, Graph, Node, ShapeSource, Value
+from dlc.ir.graph import ElementSource, ExtentSource, Graph, Node, ShapeSource, Source, Value
 from dlc.ir.operator import Array, Operator, operator_dims
 from dlc.ir.types import Layout, OptionalType, SequenceType, TensorType, Type, type_dims
 
@@ -116,6 +117,8 @@ def attribute_text(item: object) -> str:
             return dim_text(item)
         case Layout():
             return str(item)
+        case TensorType() | SequenceType() | OptionalType():
+            return type_text(item)
         case tuple():
             inner = ", ".join(map(attribute_text, item))
             return f"({inner},)" if len(item) == 1 else f"({inner})"
@@ -155,7 +158,7 @@ def guard_text(guard: Guard) -> str:
     return f"{guard}, {quoted(guard.message)}, {quoted(guard.origin)}"
 
 
-def symbol_text(symbol: Symbol, source: ShapeSource | ElementSource | None) -> str:
+def symbol_text(symbol: Symbol, source: Source | None) -> str:
     """The declaration of a symbol."""
     default = (symbol.lo, symbol.hi) == (0, None)
     low, high = ("" if bound is None else str(bound) for bound in (symbol.lo, symbol.hi))
@@ -165,6 +168,8 @@ def symbol_text(symbol: Symbol, source: ShapeSource | ElementSource | None) -> s
             return f"{declared} = shape(%{name_text(value)}, {axis})"
         case ElementSource(value, index):
             return f"{declared} = element(%{name_text(value)}, {index})"
+        case ExtentSource(value, axis):
+            return f"{declared} = extent(%{name_text(value)}, {axis})"
     return declared
 
 

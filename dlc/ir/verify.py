@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from dlc.errors import InternalError, printable
 from dlc.ir.dims import Dim, Symbol, free_symbols, known_equal
 from dlc.ir.dtypes import from_numpy
-from dlc.ir.graph import ElementSource, Graph, ShapeSource, Value
+from dlc.ir.graph import ElementSource, ExtentSource, Graph, ShapeSource, Value
 from dlc.ir.operator import InferenceError, operator_dims
+from dlc.ir.regions import region_problems
 from dlc.ir.text import RESERVED
 from dlc.ir.types import TensorType, Type, type_dims
 
@@ -40,6 +41,7 @@ def violations(graph: Graph, outer: Iterable[Symbol] = ()) -> Iterator[str]:
     yield from _types(graph)
     yield from _symbols(graph, frozenset(outer))
     for node in graph.nodes:
+        yield from region_problems(node)
         for region in node.regions:
             known = {*outer, *graph.symbols}
             yield from (
@@ -134,14 +136,19 @@ def _symbols(graph: Graph, outer: frozenset[Symbol]) -> Iterator[str]:
     available = set(outer)
     available |= {symbol for symbol, source in graph.symbols.items() if isinstance(source, ShapeSource)}
     elements: dict[str, list[Symbol]] = {}
+    extents: dict[str, list[Symbol]] = {}
     for symbol, source in graph.symbols.items():
         if isinstance(source, ElementSource):
             elements.setdefault(source.value, []).append(symbol)
+        elif isinstance(source, ExtentSource):
+            extents.setdefault(source.value, []).append(symbol)
     for value in itertools.chain(graph.inputs, graph.constants()):
         yield from _unbound(type_dims(value.type), available, f"the type of %{value.name}")
         available.update(elements.get(value.name, ()))
     for node in graph.nodes:
         yield from _unbound(operator_dims(node.op), available, f"an attribute of {node}")
+        for output in node.outputs:
+            available.update(extents.get(output.name, ()))
         # A result may be what its own extent is bound from only if it is a number; its type comes first.
         for output in node.outputs:
             yield from _unbound(type_dims(output.type), available, f"the type of %{output.name}")
@@ -183,6 +190,9 @@ def _sources(graph: Graph) -> Iterator[str]:
                 or extents[source.axis] is not symbol
             ):
                 yield f"the symbol {symbol.name} is not extent {source.axis} of an input %{source.value}"
+        elif isinstance(source, ExtentSource):
+            if not source.axis < type_.rank:
+                yield f"the symbol {symbol.name} is not extent {source.axis} of %{source.value}, {type_}"
         elif not _has_element(type_, source.index):
             element = f"element {source.index} of an integer tensor %{source.value}"
             yield f"the symbol {symbol.name} is not {element}"

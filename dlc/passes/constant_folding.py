@@ -10,7 +10,7 @@ import numpy as np
 
 from dlc.errors import Error
 from dlc.ir.dims import Dim, evaluate, free_symbols
-from dlc.ir.graph import ElementSource, Graph, Node, Value
+from dlc.ir.graph import Graph, Node, ShapeSource, Value
 from dlc.ir.operator import Array, Operator, operator_dims
 from dlc.ir.ops.quantization import DequantizeLinear
 from dlc.ir.types import TensorType
@@ -52,7 +52,7 @@ class ConstantFolding(Pass):
     def apply(self, graph: Graph) -> Statistics:
         declines: list[Declined] = []
         folded: list[Node] = []
-        sources = {source.value for source in graph.symbols.values() if isinstance(source, ElementSource)}
+        sources = {source.value for source in graph.symbols.values() if not isinstance(source, ShapeSource)}
         spent = _Spent()
         for node in graph.nodes:
             if node.regions or not all(value.is_constant for value in node.operands):

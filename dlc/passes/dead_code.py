@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from dlc.ir.dims import Dim, free_symbols
-from dlc.ir.graph import ElementSource, Graph, Node
+from dlc.ir.graph import Graph, Node, ShapeSource
 from dlc.ir.operator import operator_dims
 from dlc.ir.types import type_dims
 from dlc.passes.pass_base import Numerics, Pass, Property, Statistics
@@ -40,7 +40,7 @@ class DeadCode(Pass):
         graph.erase(dead)
         gone = {value.name for node in dead for value in node.outputs}
         for symbol, source in list(graph.symbols.items()):
-            if isinstance(source, ElementSource) and source.value in gone:
+            if not isinstance(source, ShapeSource) and source.value in gone:
                 del graph.symbols[symbol]
         return Statistics(collections.Counter({"remove": len(dead)} if dead else {}))
 
@@ -49,7 +49,7 @@ def live_nodes(graph: Graph) -> set[Node]:
     """The nodes on which the outputs, the guards and the symbols that live nodes speak of depend."""
     producers = {value.name: node for node in graph.nodes for value in node.outputs}
     binders = {symbol: producers[source.value] for symbol, source in graph.symbols.items()
-               if isinstance(source, ElementSource) and source.value in producers}
+               if not isinstance(source, ShapeSource) and source.value in producers}
     pending = [value.producer for value in graph.outputs if value.producer is not None]
     for guard in graph.guards:
         pending += [binders[symbol] for symbol in guard.free_symbols() if symbol in binders]

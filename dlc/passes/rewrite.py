@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from dlc.errors import InternalError
 from dlc.ir.builder import GraphBuilder
-from dlc.ir.graph import ElementSource, Graph, Node, Value
+from dlc.ir.graph import Graph, Node, ShapeSource, Value
 from dlc.ir.operator import Operator
 from dlc.passes.match import same_type
 from dlc.passes.pass_base import Declined, Pass, Statistics, declined
@@ -141,7 +141,7 @@ class _Rewriting:
         return None
 
     def _symbols_of(self, value: Value) -> bool:
-        return any(isinstance(source, ElementSource) and source.value == value.name
+        return any(not isinstance(source, ShapeSource) and source.value == value.name
                    for source in self.graph.symbols.values())
 
     def _replace(self, name: str, node: Node, values: Sequence[Value], added: Sequence[Node]) -> None:
@@ -182,11 +182,11 @@ def is_unused(graph: Graph, node: Node) -> bool:
     """Whether nothing reads an output of `node`: no node, graph output or symbol."""
     names = {value.name for value in node.outputs}
     return not any(value.uses or graph.output_uses(value) for value in node.outputs) and not any(
-        isinstance(source, ElementSource) and source.value in names for source in graph.symbols.values())
+        not isinstance(source, ShapeSource) and source.value in names for source in graph.symbols.values())
 
 
 def rename_source(graph: Graph, old: Value, new: Value) -> None:
-    """Let the symbols that are bound from elements of `old` be bound from `new`."""
+    """Let the symbols that are bound from `old` be bound from `new`."""
     for symbol, source in graph.symbols.items():
-        if isinstance(source, ElementSource) and source.value == old.name:
-            graph.symbols[symbol] = ElementSource(new.name, source.index)
+        if not isinstance(source, ShapeSource) and source.value == old.name:
+            graph.symbols[symbol] = dataclasses.replace(source, value=new.name)
