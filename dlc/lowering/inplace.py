@@ -1,4 +1,5 @@
 """Which kernels may write their result over an operand that nobody needs afterwards."""
+
 from __future__ import annotations
 
 from dlc.lowering.draft import LoweredKernel
@@ -9,8 +10,8 @@ from dlc.lowering.inspect import loads
 def overwritable(lowered: LoweredKernel) -> list[str]:
     """Parameters whose memory the kernel's only result may take over.
 
-    The kernel must be one store, and read each element of the operand only at the point that writes the same place:
-    at the same index, in the same layout, with elements of the same size.
+    The kernel must be one store, and read each element of the operand only at the point that writes the same
+    place: at the same index, in the same layout, with elements of the same size.
     """
     store = single_store(lowered.kernel)
     if store is None or store.mask:

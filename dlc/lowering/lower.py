@@ -205,7 +205,9 @@ class _Lowering:
             else:
                 storage = Storage(StorageKind.INPUT, self.graph.inputs.index(root), nbytes(root))
             found = self.buffers[root] = Buffer(root.name, storage, 0, root.tensor)
-        return found if root is value else dataclasses.replace(found, name=value.name, type=value.tensor)
+        if root is value:
+            return found
+        return dataclasses.replace(found, name=value.name, type=value.tensor, viewed=root.name)
 
     # --- steps
 

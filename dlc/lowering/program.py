@@ -36,12 +36,21 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class Buffer:
-    """Where a tensor lies: a storage, a byte offset in it, and the tensor's type. `name` is the value's."""
+    """Where a tensor lies: a storage, a byte offset in it, and the tensor's type.
+
+    `name` is the value's; `viewed` that of the value whose memory this is under another shape, if it is.
+    """
 
     name: str
     storage: Storage
     offset: Dim
     type: TensorType
+    viewed: str = ""
+
+    @property
+    def owner(self) -> str:
+        """The name of the value that the memory belongs to."""
+        return self.viewed or self.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +106,10 @@ class Constant:
 class Program:
     """A lowered model.
 
-    `symbols` are extents and elements of inputs, in the order in which a call passes their numbers; `run_symbols` are
-    bound during the run. Guards over `symbols` alone are checked before the run, the others by steps.
-    `inputs` and `outputs` are buffers in the model's order. `arena` is the bytes of memory that a run needs.
+    `symbols` are extents and elements of inputs, in the order in which a call passes their numbers;
+    `run_symbols` are bound during the run. Guards over `symbols` alone are checked before the run, the others
+    by steps. `inputs` and `outputs` are buffers in the model's order. `arena` is the bytes of memory that a run
+    needs.
     """
 
     symbols: tuple[Symbol, ...]

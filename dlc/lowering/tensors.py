@@ -82,7 +82,48 @@ class Memory(Tensor):
         return np.asarray(self._array[self.place(index)])
 
     def store(self, index: Sequence[Array], values: Array, combine: Combine | None = None) -> None:
+        """Store as `Tensor.store` does; lanes behind the end of a blocked axis get their Fill with it."""
         _put(self._array, self.place(index), values, combine)
+        layout = self.type.layout
+        if layout is not None and layout.pad.kind is not FillKind.UNDEFINED:
+            self._array[self._beyond_blocks()] = np.asarray(layout.pad.number).astype(self._array.dtype)
+
+    def stale_halo(self) -> str | None:
+        """What is wrong with a halo whose content the type gives; None if nothing is."""
+        for halo in self.halos:
+            at = self._logical_index(halo.axis)
+            beyond = ((at < 0) & (at >= -halo.before)) | (
+                (at >= self.shape[halo.axis]) & (at < self.shape[halo.axis] + halo.after)
+            )
+            others = [h.axis for h in self.halos if h.axis != halo.axis and h.fill != halo.fill]
+            for axis in range(len(self.shape)):
+                position = self._logical_index(axis)
+                if axis in others or axis not in (h.axis for h in self.halos):
+                    beyond = beyond & (position >= 0) & (position < self.shape[axis])
+            found = self._array[np.broadcast_to(beyond, self._array.shape)]
+            if (found != np.asarray(halo.fill.number).astype(found.dtype)).any():
+                return f"the halo of axis {halo.axis} does not hold {halo.fill}"
+        return None
+
+    def _logical_index(self, axis: int) -> Array:
+        """The index along `axis` of each physical position, broadcast over the other physical axes."""
+        layout = self.type.layout
+        order = layout.order if layout else tuple((a, None) for a in range(len(self.shape)))
+        block = layout.block(axis) if layout else 1
+        total = np.zeros([1] * len(order), np.int64) - (layout.halo(axis).before if layout else 0)
+        for position, (walked, lanes) in enumerate(order):
+            if walked == axis:
+                line = np.arange(self._array.shape[position]) * (1 if lanes else block)
+                total = total + line.reshape([-1 if i == position else 1 for i in range(len(order))])
+        return total
+
+    def _beyond_blocks(self) -> Array:
+        """Where in memory lanes lie that round an axis up to whole blocks."""
+        layout = self.type.layout
+        beyond = np.zeros(self._array.shape, np.bool_)
+        for axis in {axis for axis, block in layout.order if block} if layout else ():
+            beyond |= np.broadcast_to(self._logical_index(axis) >= self.shape[axis], self._array.shape)
+        return beyond
 
     def whole(self) -> Array:
         return np.broadcast_to(self.load(self._grid()), self.shape)

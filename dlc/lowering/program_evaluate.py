@@ -1,0 +1,149 @@
+"""The meaning of a program: its steps in NumPy, on real bytes.
+
+Storages are byte arrays; the arena and the outputs are poisoned with NaN, so that what is never written
+shows. Tensors are views of them under their layouts, so that offsets, layouts and halos are tried with the
+kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dlc.errors import InputError, InternalError, ShapeError
+from dlc.ir.dims import Dim, Symbol, evaluate as evaluate_dim
+from dlc.ir.dtypes import from_numpy
+from dlc.ir.operator import Array
+from dlc.lowering.evaluate import evaluate_kernel
+from dlc.lowering.kernel import Access, Param
+from dlc.lowering.program import Bind, Buffer, Check, Host, Launch, Program, StorageKind
+from dlc.lowering.replay import replay
+from dlc.lowering.tensors import Memory
+
+#: What poisoned bytes hold: NaN as floats of any width.
+POISON = 0xFF
+
+
+def evaluate_program(
+    program: Program,
+    inputs: Sequence[Array],
+    symbols: Mapping[str, int] | None = None,
+    *,
+    wide: bool = False,
+) -> list[Array]:
+    """The outputs of `program` for `inputs`, which are in the model's order, after its plan has been replayed.
+
+    Symbols that are extents of inputs are read from the arrays; `symbols` gives the others that a call
+    passes. `wide` is for every kernel what it is for `evaluate_kernel`. Raises ShapeError or InputError for
+    inputs that do not fit or break a guard, IndexFault for an index from data that is out of range,
+    InternalError for an unsound program.
+    """
+    env = {**_extents(program, inputs), **(symbols or {})}
+    missing = [symbol.name for symbol in program.symbols if symbol.name not in env]
+    if missing:
+        raise InputError(f"no number is given for the symbol {missing[0]}")
+    for guard in program.guards:
+        if {symbol.name for symbol in guard.free_symbols()} <= env.keys() and not guard.holds(env):
+            raise InputError(guard.message, node=guard.origin)
+    replay(program, env)
+    run = _Run(program, inputs, env, wide)
+    run.steps()
+    return [run.view(buffer).whole().copy() for buffer in program.outputs]
+
+
+def _extents(program: Program, inputs: Sequence[Array]) -> dict[str, int]:
+    """The numbers of the symbols that are extents of inputs, which must fit their types."""
+    if len(inputs) != len(program.inputs):
+        raise InputError(f"{len(inputs)} inputs are given, not {len(program.inputs)}")
+    env: dict[str, int] = {}
+    for buffer, array in zip(program.inputs, inputs):
+        type_ = buffer.type
+        if array.ndim != type_.rank or from_numpy(array.dtype) is not type_.dtype:
+            raise ShapeError(f"input {buffer.name} is {array.dtype}{list(array.shape)}, not {type_}")
+        for dim, extent in zip(type_.shape, array.shape):
+            if isinstance(dim, Symbol):
+                env.setdefault(dim.name, extent)
+    for buffer, array in zip(program.inputs, inputs):
+        if array.shape != tuple(evaluate_dim(dim, env) for dim in buffer.type.shape):
+            raise ShapeError(f"input {buffer.name} has shape {list(array.shape)}, not {buffer.type}")
+    return env
+
+
+class _Run:
+    def __init__(self, program: Program, inputs: Sequence[Array], env: dict[str, int], wide: bool) -> None:
+        self.program = program
+        self.env = env
+        self.wide = wide
+        self.memory: dict[tuple[StorageKind, int], Array] = {
+            (StorageKind.ARENA, 0): np.full(self.number(program.arena), POISON, np.uint8)
+        }
+        for index, array in enumerate(inputs):
+            self._hold(StorageKind.INPUT, index, array)
+        for index, constant in enumerate(program.constants):
+            self._hold(StorageKind.CONSTANT, index, constant.data)
+        for buffer in program.outputs:
+            if buffer.storage.kind is StorageKind.OUTPUT:
+                size = self.number(buffer.storage.bytes)
+                place = (buffer.storage.kind, buffer.storage.index)
+                self.memory[place] = np.full(size, POISON, np.uint8)
+
+    def number(self, dim: Dim) -> int:
+        return evaluate_dim(dim, self.env)
+
+    def _hold(self, kind: StorageKind, index: int, array: Array) -> None:
+        """Let a storage hold the bytes of an array."""
+        data = np.ascontiguousarray(array).reshape(-1)
+        self.memory[kind, index] = data.view(np.uint8).copy() if data.size else np.zeros(0, np.uint8)
+
+    def steps(self) -> None:
+        for number, step in enumerate(self.program.steps):
+            match step:
+                case Launch():
+                    self._launch(number, step)
+                case Bind(symbol, buffer, index):
+                    self.env[symbol.name] = int(self.view(buffer).whole().reshape(-1)[index])
+                case Check(guard, _):
+                    if not guard.holds(self.env):
+                        raise InputError(guard.message, node=guard.origin)
+                case Host():
+                    self._host(step)
+
+    def view(self, buffer: Buffer, param: Param | None = None) -> Memory:
+        """The tensor in a buffer, as `param` describes it."""
+        type_ = buffer.type if param is None else param.type
+        dtype = type_.dtype.numpy
+        physical = tuple(map(self.number, type_.physical_shape))
+        memory = self.memory[buffer.storage.kind, buffer.storage.index]
+        strides = None
+        if param is not None and param.strides is not None:
+            strides = [self.number(stride) * dtype.itemsize for stride in param.strides]
+        if 0 in physical:
+            array: Array = np.zeros(physical, dtype)
+        else:
+            start = self.number(buffer.offset)
+            try:
+                array = np.ndarray(physical, dtype, memory, start, strides)
+            except (TypeError, ValueError) as error:
+                raise InternalError(f"%{buffer.name} leaves its storage: {error}") from None
+        return Memory(array, type_, tuple(map(self.number, type_.shape)))
+
+    def _launch(self, number: int, step: Launch) -> None:
+        kernel = self.program.kernels[step.kernel]
+        tensors = {}
+        for param, buffer in zip(kernel.params, step.buffers, strict=True):
+            tensor = tensors[param.name] = self.view(buffer, param)
+            problem = tensor.stale_halo() if param.access is Access.READ else None
+            if problem is not None:
+                raise InternalError(f"step {number} reads %{buffer.name}: {problem}")
+        evaluate_kernel(kernel, tensors, self.env, wide=self.wide)
+
+    def _host(self, step: Host) -> None:
+        """One node by its own evaluation."""
+        inputs = [None if buffer is None else self.view(buffer).whole() for buffer in step.inputs]
+        results = step.node.op.evaluate(inputs, self.number)
+        for buffer, result in zip(step.outputs, results, strict=True):
+            view = self.view(buffer)
+            if view.shape != result.shape:
+                raise InternalError(f"{step.node} gives shape {result.shape}, not {view.shape}")
+            view.assign(result)
