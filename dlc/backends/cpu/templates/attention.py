@@ -12,21 +12,23 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
-from dlc.backends.cpu import arithmetic, types as t
+from dlc.backends.cpu import types as t
 from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame
 from dlc.backends.cpu.expressions import own_axes
+from dlc.backends.cpu.math.exponential import exp2
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.semantics import maximum_fast
 from dlc.backends.cpu.templates.attention_form import AttentionForm, Rows, attention_form, extent_of
 from dlc.backends.cpu.templates.attention_plan import AttentionPlan, plan_attention
-from dlc.backends.cpu.templates.attention_tile import Tile, emit_transpose
+from dlc.backends.cpu.templates.attention_tile import Tile, dot_products, emit_transpose
 from dlc.backends.cpu.templates.row_product import FLOAT, LANES, VECTOR, Left, Right, accumulate
 from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim, ceildiv
-from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.kernel import Axis, Kernel
 from dlc.target import CpuTarget
+
+LOG2_E = 1 / math.log(2)
 
 
 def match(kernel: Kernel, target: CpuTarget) -> Match[AttentionPlan] | Declined:
@@ -68,7 +70,8 @@ class _Attention:
         self.frame = KernelFrame(module, name, form.kernel, [plan.units, plan.chunks, plan.rows])
         self.b, self.em = self.frame.b, self.frame.emitter
         self.transpose = f"{name}_keys"
-        emit_transpose(module, self.transpose, form.head_size)
+        if not plan.direct:
+            emit_transpose(module, self.transpose, form.head_size)
         self.queries = self.frame.scratch
         self.scores, self.panels, self.staging, self.values, self.results, self.sums, self.states = (
             self.b.byte_offset(self.frame.scratch, place)
@@ -123,7 +126,10 @@ class _Attention:
             block = _Block(row, size, origin, keys, start, stop)
             packed = loop.carried[0]
             self._copy_queries(block)
-            self._by_size(size, lambda tile: self._score(tile, block, packed))
+            if plan.direct:
+                self._score_directly(block)
+            else:
+                self._by_size(size, lambda tile: self._score(tile, block, packed))
             with b.loop(0, size, name="row") as each, em.scope():
                 self._softmax(block, b.value(each.iv), b.add(loop.iv, each.iv))
             self._by_size(size, lambda tile: self._mix(tile, block))
@@ -268,6 +274,33 @@ class _Attention:
             for v, value in enumerate(vectors):
                 b.store(value, b.offset(target, row * plan.score_stride + v * LANES, t.f32))
 
+    def _score_directly(self, block: _Block) -> None:
+        """As `_score`, from keys where they lie: a few queries with 16 / rows keys at a time."""
+        b, plan = self.b, self.plan
+        assert isinstance(plan.rows, int)
+        rows = next(rows for rows in (1, 2, 4, 8) if rows >= plan.rows)
+        keys = LANES // rows
+        whole = b.sub(block.stop, b.and_(b.sub(block.stop, block.start), keys - 1))
+        with b.loop(block.start, whole, keys, name="keys") as loop:
+            self._score_keys(block, rows, loop.iv, None)
+        with b.loop(whole, block.stop, keys, name="rest") as rest:
+            self._score_keys(block, rows, rest.iv, b.sub(block.keys, 1))
+
+    def _score_keys(self, block: _Block, rows: int, first: t.Index, last: t.Index | None) -> None:
+        """The products of the queries with the keys from `first` on; those after `last` repeat it."""
+        b, plan, matrix = self.b, self.plan, self.form.keys.rows
+        assert matrix is not None
+        keys = LANES // rows
+        numbers = [b.add(first, key) for key in range(keys)]
+        if last is not None:
+            numbers = [b.smin(number, last) for number in numbers]
+        places = [self._place(matrix, b.add(block.origin, number))[0] for number in numbers]
+        queries = Left(self.queries, plan.query_stride)
+        products = dot_products(b, queries, rows, places, self.form.head_size)
+        for row in range(min(rows, plan.block_rows)):
+            part = products if rows == 1 else b.slice(products, row * keys, keys)
+            b.store(part, b.offset(self.scores, b.add(first, row * plan.score_stride), t.f32))
+
     # --- softmax
 
     def _softmax(self, block: _Block, row: t.Value, member: t.Index) -> None:
@@ -281,14 +314,22 @@ class _Attention:
         top = self._largest(block, row, scores)
         if plan.several_key_blocks:
             top = self._advance_top(row, member, top)
-        shift = b.splat(b.select(b.fcmp("oeq", top, -math.inf), 0.0, top))
+        shift = b.splat(b.fneg(self._exponent(top)))
         end = b.and_(b.add(block.stop, LANES - 1), -LANES)
         with b.loop(block.start, end, LANES, carry=[b.const(VECTOR, 0.0)], name="weight") as loop:
             place = b.offset(scores, loop.iv, t.f32)
-            weight = arithmetic.unary(b, "exp", DType.F32, b.fsub(b.load(place, VECTOR), shift))
+            weight = exp2(b, b.fma(b.load(place, VECTOR), LOG2_E, shift))
             b.store(weight, place)
             loop.next = (b.fadd(loop.carried[0], weight),)
         b.store(b.reduce_add(loop.results[0]), b.offset(self.sums, row, t.f32))
+
+    def _exponent(self, top: t.Value) -> t.Value:
+        """The power of two that weights are relative to: that of e**top, or 0 if no key counts.
+
+        It is rounded once for all weights of a row, so that its error cancels in the quotient.
+        """
+        b = self.b
+        return b.fmul(b.select(b.fcmp("oeq", top, -math.inf), 0.0, top), LOG2_E)
 
     def _largest(self, block: _Block, row: t.Value, scores: t.Value) -> t.Value:
         """Apply the formula of the score to a row; the maximum."""
@@ -415,8 +456,7 @@ class _Attention:
         place = self._top_place(self._state(member))
         before = b.load(place, t.f32)
         now = maximum_fast(b, top, before)
-        shift = b.select(b.fcmp("oeq", now, -math.inf), 0.0, now)
-        factor = arithmetic.unary(b, "exp", DType.F32, b.fsub(before, shift))
+        factor = b.extract(exp2(b, b.splat(b.fsub(b.fmul(before, LOG2_E), self._exponent(now)))), 0)
         b.store(now, place)
         b.store(factor, b.offset(self.sums, b.add(row, LANES), t.f32))
         return now

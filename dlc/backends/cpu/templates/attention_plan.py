@@ -11,6 +11,10 @@ from dlc.target import CpuTarget
 
 #: Elements of the keys of a block: their panels stay in a core's L2 cache.
 KEY_ELEMENTS = 1 << 17
+#: Queries up to which keys are read where they lie: transposing them costs as much as some 8 queries.
+DIRECT_ROWS = 8
+#: Keys of a block if they are read where they lie.
+DIRECT_KEYS = 4096
 #: Blocks of queries that share the panels of a unit of work.
 GROUP_BLOCKS = 16
 #: Multiply-adds that make a chunk, some 50 us of one core.
@@ -24,12 +28,14 @@ class AttentionPlan:
     """The tiles for blocks of queries of each size, smallest first, and the extents of all loops.
 
     Queries of all heads that share a key head are numbered as one (`rows`), those at one position together;
-    `group_rows` of them make a unit. `key_block` keys, a multiple of 16, are taken at a time. Strides are in
-    elements; the others bytes from the start of scratch memory.
+    `group_rows` of them make a unit. `key_block` keys, a multiple of 16, are taken at a time. If `direct`,
+    there is one block of queries, and the keys are not transposed. Strides are in elements; the others bytes
+    from the start of scratch memory.
     """
 
     form: AttentionForm
     tiles: tuple[Tile, ...]
+    direct: bool
     rows: Dim
     group_rows: int
     groups: Dim
@@ -67,7 +73,10 @@ def plan_attention(form: AttentionForm, target: CpuTarget) -> AttentionPlan:
     rows = form.query.extent * group
     used = _used_tiles(tiles(target), rows)
     block = used[-1].rows
+    direct = isinstance(rows, int) and rows <= min(DIRECT_ROWS, block) and form.keys.rows is not None
     key_block = max(LANES, KEY_ELEMENTS // max(form.head_size, form.value_size) // LANES * LANES)
+    if direct:
+        key_block = DIRECT_KEYS
     if isinstance(keys, int):
         key_block = max(LANES, min(key_block, _whole(keys)))
     group_rows = block * GROUP_BLOCKS
@@ -79,9 +88,9 @@ def plan_attention(form: AttentionForm, target: CpuTarget) -> AttentionPlan:
     score_stride = key_block + LANES
     several = not (isinstance(keys, int) and keys <= key_block)
     sizes = (
-        block * query_stride,
+        (LANES if direct else block) * query_stride,
         block * score_stride,
-        key_block * form.head_size,
+        0 if direct else key_block * form.head_size,
         0 if form.keys.rows else LANES * query_stride,
         0 if form.values.rows else key_block * value_stride,
         block * value_stride,
@@ -91,7 +100,7 @@ def plan_attention(form: AttentionForm, target: CpuTarget) -> AttentionPlan:
     offsets = [0]
     for size in sizes:
         offsets.append(offsets[-1] + -(-size * FLOAT // LINE) * LINE)
-    return AttentionPlan(form, used, rows, group_rows, groups, units, chunks, key_block, query_stride,
+    return AttentionPlan(form, used, direct, rows, group_rows, groups, units, chunks, key_block, query_stride,
                          score_stride, value_stride, *offsets[1:])
 
 
