@@ -44,22 +44,23 @@ def compile(
     The options are those of :class:`dlc.Options`. `progress` is called with the name of each phase as it
     begins. Raises ModelError, UnsupportedError (with all findings), InputError, LimitError, ResourceError.
     """
-    options = Options(
-        target=target if isinstance(target, str) else tuple(target),
-        shapes=shapes or {},
-        precision=precision,
-        accuracy=accuracy,
-        optimize=optimize,
-        threads=threads,
-        strict=strict,
-        memory=memory,
-        outputs=tuple(outputs or ()),
-        alias=alias or {},
-        tune=tune,
-        cache=cache,
-        limits=limits or Limits(),
-        external_data_dir=None if external_data_dir is None else os.fspath(external_data_dir),
-    )
+    given: dict[str, Any] = {
+        "target": target,
+        "shapes": shapes,
+        "precision": precision,
+        "accuracy": accuracy,
+        "optimize": optimize,
+        "threads": threads,
+        "strict": strict,
+        "memory": memory,
+        "outputs": outputs,
+        "alias": alias,
+        "tune": tune,
+        "cache": cache,
+        "limits": Limits() if limits is None else limits,
+        "external_data_dir": external_data_dir,
+    }
+    options = Options(**given)  # which checks and converts each of them
     try:
         artifact = build(source, options, progress or (lambda _: None))
         return CompiledModel(artifact, threads=options.threads)

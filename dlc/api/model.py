@@ -111,7 +111,7 @@ class CompiledModel:
         for name, value in kwargs.items():
             if name not in self._names:
                 known = ", ".join(printable(n) for n in self._names)
-                raise InputError(f"no input {printable(name)!r}; there are: {known}", code="input/name")
+                raise InputError(f"no input {printable(str(name))!r}; there are: {known}", code="input/name")
             if name in given:
                 raise InputError(f"input {printable(name)!r} is given twice", code="input/name")
             given[name] = value

@@ -242,12 +242,14 @@ class NativeModel:
     ) -> PreparedCall:
         """A call of :meth:`run` with these arguments, ready to be repeated at the least cost. The arrays
         must live as long as it does."""
+        self._require_open()
         return PreparedCall(self, _Slot(self, next(self._numbers)), binding, inputs, outputs)
 
     def profile(
         self, binding: Binding, inputs: Sequence[int | None], outputs: Sequence[int | None]
     ) -> list[Launch]:
         """Run once, and report the launches in order (the first 65,536 of them)."""
+        self._require_open()
         slot = _Slot(self, next(self._numbers))
         records = (LaunchRecord * _PROFILED_LAUNCHES)()
         slot.context.profile, slot.context.profile_capacity = addressof(records), len(records)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dlc.errors import ShapeError, UnsupportedError
 from dlc.ir.dims import Dim, evaluate
-from dlc.ir.graph import ShapeSource
+from dlc.ir.graph import ElementSource, ShapeSource
 from dlc.ir.types import FillKind
 from dlc.lowering.program import Bind, Buffer, Check, Host, Program, Storage, StorageKind
 from dlc.lowering.tensors import Memory
@@ -32,11 +32,12 @@ class Image:
     def __init__(self, prepared: Prepared) -> None:
         self.program: Program = prepared.program
         graph, feeds = prepared.model.graph, prepared.feeds
-        self.numbers: dict[str, int] = {
-            symbol.name: feeds[source.value].shape[source.axis]
-            for symbol, source in graph.symbols.items()
-            if isinstance(source, ShapeSource)
-        }
+        self.numbers: dict[str, int] = {}
+        for symbol, source in graph.symbols.items():
+            if isinstance(source, ShapeSource):
+                self.numbers[symbol.name] = feeds[source.value].shape[source.axis]
+            elif isinstance(source, ElementSource) and source.value in feeds:
+                self.numbers[symbol.name] = int(feeds[source.value].reshape(-1)[source.index])
         self._storages: dict[tuple[StorageKind, int], Array] = {}
         for index, value in enumerate(graph.inputs):
             self._storages[StorageKind.INPUT, index] = as_bytes(feeds[value.name])
