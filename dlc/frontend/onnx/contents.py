@@ -41,15 +41,23 @@ class Contents:
     """The contents of the values of `graph`, brought up to date with its nodes whenever one is asked for.
 
     `fresh` makes a symbol from a wish for its name and its least value. `known` maps values to contents and
-    may be added to by importers.
+    may be added to by importers. `outer` are the contents of the graph around a region: what the region
+    captures has the content that it has there.
     """
 
-    def __init__(self, graph: Graph, fresh: Callable[[str, int | None], Symbol]) -> None:
+    def __init__(
+        self, graph: Graph, fresh: Callable[[str, int | None], Symbol], outer: Contents | None = None
+    ) -> None:
         self.known: dict[Value, DimArray] = {}
         #: Symbol -> the element of a value that it stands for.
         self.sources: dict[Symbol, tuple[Value, int]] = {}
+        #: Symbol -> the extent (value, axis) of a result that it stands for.
+        self.extents: dict[Symbol, tuple[Value, int]] = {}
+        #: Input of a region -> the value around it that it stands for.
+        self.captured: dict[Value, Value] = {}
+        self.fresh = fresh
         self._graph = graph
-        self._fresh = fresh
+        self._outer = outer
         self._propagated = 0
         self._assumed: list[Guard] = []
 
@@ -90,16 +98,35 @@ class Contents:
         self.update()
         return self._lifted(value)
 
+    def is_run_time(self, symbol: Symbol) -> bool:
+        """Whether `symbol` stands for what only the run tells, here or in a graph around."""
+        own = symbol in self.sources or symbol in self.extents
+        return own or (self._outer is not None and self._outer.is_run_time(symbol))
+
+    def count(self, value: Value) -> Symbol:
+        """The symbol of an integer scalar that is not negative, a number of elements say."""
+        content = self.dims(value)
+        if content is not None and isinstance(content.item(), Symbol):
+            return content.item()
+        symbol = self._symbol(value, 0, 0)
+        self.known[value] = array_of([symbol], value.tensor.static_shape)
+        return symbol
+
     def _stored(self, value: Value) -> DimArray | None:
         content = self.known.get(value)
+        if content is None and self._outer is not None and value in self.captured:
+            content = self._outer.of(self.captured[value])
+            if content is not None:
+                self.known[value] = content
+            return content
         if content is None and value.data is not None and value.data.size <= MOST_ELEMENTS:
             content = _of_constant(value.data, value.tensor.dtype)
             if content is not None:
                 self.known[value] = content
         return content
 
-    def _symbol(self, value: Value, index: int) -> Symbol:
-        symbol = self._fresh(f"{value.name}_{index}" if value.tensor.rank else value.name, None)
+    def _symbol(self, value: Value, index: int, least: int | None = None) -> Symbol:
+        symbol = self.fresh(f"{value.name}_{index}" if value.tensor.rank else value.name, least)
         self.sources[symbol] = (value, index)
         return symbol
 
@@ -109,7 +136,7 @@ class Contents:
         Not of run-time data: those may be no extents at all.
         """
         known = guard.known()
-        if known is not None or guard.free_symbols() & self.sources.keys():
+        if known is not None or any(map(self.is_run_time, guard.free_symbols())):
             return known is True
         implied = any(
             old.relation is guard.relation and old.right == guard.right and known_le(guard.left, old.left)
@@ -162,6 +189,9 @@ class Contents:
 
     def _with_symbols(self, value: Value, content: DimArray | None) -> DimArray:
         """`content` with a new symbol for each unknown element of `value`; it becomes that of `value`."""
+        if self._outer is not None and value in self.captured:
+            complete = self.known[value] = self._outer.bound(self.captured[value])
+            return complete
         shape = value.tensor.static_shape
         elements = [None] * math.prod(shape) if content is None else content.reshape(-1).tolist()
         complete = array_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -42,11 +43,19 @@ class _Poisoned(Exception):
     """A node reads the result of one that could not be imported."""
 
 
+@dataclasses.dataclass
+class _Spent:
+    """What one import has taken in so far: nodes, and those of functions among them."""
+
+    nodes: int = 0
+    inlined: int = 0
+
+
 class GraphImporter:
     """Imports the nodes of one model into `graph`; NodeContext is the face that it shows to importers.
 
     `findings` collects what is unsupported: the outputs of such nodes are poisoned, and what reads them
-    skipped.
+    skipped. The importer of a region shares the account of its `parent`.
     """
 
     def __init__(
@@ -56,17 +65,17 @@ class GraphImporter:
         functions: FunctionTable,
         contents: Contents,
         limits: Limits,
+        parent: GraphImporter | None = None,
     ) -> None:
         self.graph = graph
         self.tensors = tensors
         self.functions = functions
         self.symbolic = contents
         self.limits = limits
-        self.findings: list[Finding] = []
+        self.findings: list[Finding] = parent.findings if parent else []
         self._evaluator = ConstantEvaluator(limits)
         self._bound: set[Value] = set()
-        self._nodes = 0
-        self._inlined = 0
+        self._spent: _Spent = parent._spent if parent else _Spent()
 
     # --- what importers ask
 
@@ -116,7 +125,12 @@ class GraphImporter:
             ctx.fail("a subgraph to be inlined has inputs")
         self.define_initializers(graph, scope)
         self.import_nodes(graph.node, scope)
-        return list(self._read(scope, [info.name for info in graph.output]))
+        return list(self.read(scope, [info.name for info in graph.output]))
+
+    def of_region(self, graph: Graph) -> GraphImporter:
+        """The importer of a region `graph` of a node of this graph."""
+        contents = Contents(graph, self.symbolic.fresh, self.symbolic)
+        return GraphImporter(graph, self.tensors, self.functions, contents, self.limits, self)
 
     # --- graphs
 
@@ -149,8 +163,8 @@ class GraphImporter:
 
     def import_nodes(self, nodes: Sequence[NodeProto], scope: Scope) -> None:
         """Import `nodes`, in an order that respects what they read."""
-        self._nodes += len(nodes)
-        self.limits.check("nodes", self._nodes, "nodes of the model")
+        self._spent.nodes += len(nodes)
+        self.limits.check("nodes", self._spent.nodes, "nodes of the model")
         order = ordered(nodes, scope.defines, scope.sees)
         if scope.is_main:
             self.graph.reserve(name for node in nodes for name in node.output)
@@ -162,11 +176,12 @@ class GraphImporter:
     def read_outputs(self, names: Iterable[str], scope: Scope) -> list[Value] | None:
         """The values of graph outputs; None when one of them is poisoned."""
         try:
-            return list(self._read(scope, names))
+            return list(self.read(scope, names))
         except _Poisoned:
             return None
 
-    def _read(self, scope: Scope, names: Iterable[str]) -> Iterator[Value]:
+    def read(self, scope: Scope, names: Iterable[str]) -> Iterator[Value]:
+        """The values that `names` stand for, to be called by importers: a poisoned one poisons their node."""
         for name in names:
             match scope.find(name):
                 case Value() as value:
@@ -247,8 +262,8 @@ class GraphImporter:
         caller: Scope,
     ) -> Iterator[Value]:
         """Inline one call of a function."""
-        self._inlined += len(function.node)
-        self.limits.check("inlined_nodes", self._inlined, "nodes after functions are inlined", node=name)
+        self._spent.inlined += len(function.node)
+        self.limits.check("inlined_nodes", self._spent.inlined, "nodes after functions are inlined", node=name)
         if len(operands) > len(function.input) or len(node.output) > len(function.output):
             raise ModelError(
                 f"the function {printable(function.name)} takes {len(function.input)} operands and gives "
@@ -274,7 +289,7 @@ class GraphImporter:
         for formal, operand in zip(function.input, padded, strict=True):
             scope.define(formal, Missing.ABSENT if operand is None else operand)
         self.import_nodes(function.node, scope)
-        return self._read(scope, function.output[: len(node.output)])
+        return self.read(scope, function.output[: len(node.output)])
 
     def _refuse(
         self, node: NodeProto, name: str, domain: str, opset: int, operands: Sequence[Value | None]

@@ -5,7 +5,7 @@ body.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dlc.errors import ModelError, printable
@@ -25,7 +25,8 @@ class Scope:
     """The values that ONNX names stand for, with the opsets and function attributes that hold there.
 
     A subgraph sees the names of its `parent`; a function's body has none. `prefix` is the name of the
-    enclosing If or call, "" in the main graph, and `depth` the nesting.
+    enclosing If or call, "" in the main graph, and `depth` the nesting. Where the scope is that of a region,
+    `capture` gives the value within the region that stands for one of the graphs around it.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class Scope:
         attributes: Mapping[str, Any] | None = None,
         prefix: str = "",
         depth: int = 0,
+        capture: Callable[[Value], Value] | None = None,
     ) -> None:
         self.opsets = opsets
         self.parent = parent
         self.attributes = attributes or {}
         self.prefix = prefix
         self.depth = depth
+        self.capture = capture
         self._values: dict[str, Value | Missing] = {}
 
     @property
@@ -65,15 +68,20 @@ class Scope:
 
     def find(self, name: str) -> Value | Missing:
         """What `name` stands for; ModelError (code "model/graph") when it is unknown."""
-        scope: Scope | None = self
-        while scope is not None:
-            if name in scope._values:
-                return scope._values[name]
-            scope = scope.parent
-        raise ModelError(f"the name '{printable(name)}' is read but never defined", code="model/graph")
+        if name in self._values:
+            return self._values[name]
+        if self.parent is None:
+            raise ModelError(f"the name '{printable(name)}' is read but never defined", code="model/graph")
+        found = self.parent.find(name)
+        return self.capture(found) if self.capture and isinstance(found, Value) else found
 
-    def inner(self, prefix: str) -> Scope:
-        """The scope of a subgraph of the node called `prefix`."""
+    def inner(self, prefix: str, capture: Callable[[Value], Value] | None = None) -> Scope:
+        """The scope of a subgraph of the node called `prefix`; of a region with its own graph if `capture`."""
         return Scope(
-            self.opsets, parent=self, attributes=self.attributes, prefix=prefix, depth=self.depth + 1
+            self.opsets,
+            parent=self,
+            attributes=self.attributes,
+            prefix=prefix,
+            depth=self.depth + 1,
+            capture=capture,
         )

@@ -10,7 +10,7 @@ from dlc.frontend.onnx.content_elements import is_integer
 from dlc.ir.builder import GraphBuilder
 from dlc.ir.dims import Dim, free_symbols
 from dlc.ir.dtypes import DType
-from dlc.ir.graph import ElementSource, Graph, Node, Value
+from dlc.ir.graph import ElementSource, ExtentSource, Graph, Node, Value
 from dlc.ir.liveness import remove_dead_nodes
 from dlc.ir.ops.movement import DimTensor
 from dlc.ir.ops.pointwise import Cast
@@ -28,6 +28,8 @@ def settle(graph: Graph, contents: Contents) -> None:
     contents.update()
     for symbol, (value, index) in contents.sources.items():
         graph.symbols[symbol] = ElementSource(value.name, index)
+    for symbol, (value, axis) in contents.extents.items():
+        graph.symbols[symbol] = ExtentSource(value.name, axis)
     distinct_guards(graph)
     remove_dead_nodes(graph)
     materialize(graph, contents)
@@ -66,7 +68,7 @@ def _replacement(
     if not dtype.is_integer or not all(map(is_integer, elements)):  # type: ignore[arg-type]
         return None
     dims: list[Dim] = elements  # type: ignore[assignment]
-    if any(symbol in contents.sources for dim in dims for symbol in free_symbols(dim)):
+    if any(contents.is_run_time(symbol) for dim in dims for symbol in free_symbols(dim)):
         return None
     numbers = builder.add(DimTensor(tuple(dims), shape), names=[value.name])
     return numbers if dtype is DType.I64 else builder.add(Cast(dtype), numbers, names=[value.name])

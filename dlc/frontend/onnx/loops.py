@@ -1,0 +1,143 @@
+"""Building loops: finding out what changes from iteration to iteration."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from dlc.frontend.onnx.content_elements import array_of
+from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.regions import OpenExtents, Region
+from dlc.ir.dims import Dim, Symbol, free_symbols, known_equal, maximum
+from dlc.ir.dtypes import DType
+from dlc.ir.graph import ShapeSource, Value
+from dlc.ir.ops.control import Loop, same_kind
+from dlc.ir.types import TensorType, Type
+
+
+@dataclasses.dataclass(frozen=True)
+class Iteration:
+    """What one iteration gives: whether another follows (None: always), the next states, the elements."""
+
+    condition: Value | None
+    states: Sequence[Value]
+    elements: Sequence[Value]
+
+
+#: Writes one iteration into a region, given the number of the iteration and the values of the states.
+Body = Callable[[Region, Value, Sequence[Value]], Iteration]
+
+
+def add_loop(
+    ctx: NodeContext, trip: Dim | None, condition: Value | None, starts: Sequence[Value], body: Body
+) -> list[Value]:
+    """Add a Loop whose states begin as `starts`; returns their last values, and the stacks of the elements.
+
+    `body` is called until it is known which states never change (they become captures) and which extents of
+    states do (they become symbols of the region).
+    """
+    return _LoopImport(ctx, trip, condition, starts, body).run()
+
+
+class _LoopImport:
+    def __init__(
+        self, ctx: NodeContext, trip: Dim | None, condition: Value | None, starts: Sequence[Value], body: Body
+    ) -> None:
+        self.ctx = ctx
+        self.trip = trip
+        self.condition = condition
+        self.starts = list(starts)
+        self.body = body
+        self.types: list[Type] = [value.type for value in starts]
+        self.invariant: set[int] = set()
+        #: (state, axis) -> the symbol of an extent that changes.
+        self.changing: dict[tuple[int, int], Symbol] = {}
+        least = trip - 1 if isinstance(trip, int) and trip > 0 else None
+        self.number = Symbol(ctx.importer.symbolic.fresh("iteration", 0).name, 0, least)
+
+    def run(self) -> list[Value]:
+        while True:
+            region, states, result = self._import()
+            found = {index for index, value in enumerate(states) if result.states[index] is value}
+            changed = self._widen(region, result.states)
+            if found <= self.invariant and not changed:
+                return self._add(region, result)
+            self.invariant |= found
+
+    def _import(self) -> tuple[Region, list[Value], Iteration]:
+        region = Region(self.ctx, "body")
+        iteration = region.graph.add_input("iteration", TensorType(DType.I64, ()))
+        region.importer.symbolic.known[iteration] = array_of([self.number], ())
+        region.importer.symbolic.sources[self.number] = (iteration, 0)
+        inputs = {
+            index: region.graph.add_input(value.name, type_)
+            for index, (value, type_) in enumerate(zip(self.starts, self.types))
+            if index not in self.invariant
+        }
+        for (index, axis), symbol in self.changing.items():
+            region.graph.symbols[symbol] = ShapeSource(inputs[index].name, axis)
+        states = [inputs.get(index) or region.capture(value) for index, value in enumerate(self.starts)]
+        return region, states, self.body(region, iteration, states)
+
+    def _widen(self, region: Region, results: Sequence[Value]) -> bool:
+        """Open the extents of states that an iteration changes; whether there were any."""
+        inner = region.symbols
+        before = len(self.changing)
+        for index, (value, type_) in enumerate(zip(results, self.types)):
+            if not same_kind(value.type, type_):
+                what = f"state {index} starts as {self.starts[index].type}, but an iteration gives {value.type}"
+                if str(value.type).partition("[")[0] != str(type_).partition("[")[0]:
+                    self.ctx.fail(what, "model/type")
+                self.ctx.unsupported(f"the rank of a state changes: {what}")
+            if not isinstance(value.type, TensorType) or not isinstance(type_, TensorType):
+                continue
+            shape = list(type_.shape)
+            for axis, (new, old) in enumerate(zip(value.type.shape, shape)):
+                if (index, axis) in self.changing or (known_equal(new, old) and not inner & free_symbols(new)):
+                    continue
+                symbol = self.ctx.importer.symbolic.fresh(f"{self.starts[index].name}_{axis}", 0)
+                shape[axis] = self.changing[index, axis] = symbol
+            self.types[index] = type_.with_shape(shape)
+        return len(self.changing) > before
+
+    def _add(self, region: Region, result: Iteration) -> list[Value]:
+        carried = [index for index in range(len(self.starts)) if index not in self.invariant]
+        condition = self._continues(region, result)
+        always = self.trip is not None and self.condition is None and condition.is_constant
+        # An inner symbol as the number of elements stands for "unknown".
+        count = maximum(self.trip, 0) if always and self.trip is not None else self.number
+        wanted = [self.types[index] for index in carried]
+        wanted += [self._stack(value, count) for value in result.elements]
+        names = [*(self._name(index) for index in carried)]
+        names += [self._name(len(self.starts) + index) for index in range(len(result.elements))]
+        extents = OpenExtents(self.ctx, region.symbols.__contains__, names)
+        types = tuple(extents.join(index, [type_]) for index, type_ in enumerate(wanted))
+        captures = region.captures
+        body = region.finish([condition, *(result.states[index] for index in carried), *result.elements])
+        loop = Loop(self.trip, len(carried), len(result.elements), types)
+        operands = [self.condition, *(self.starts[index] for index in carried), *captures]
+        results = self.ctx.builder.add_all(loop, *operands, names=names, regions=[body]) if types else ()
+        extents.bind(results)
+        finals = dict(zip(carried, results))
+        states = [finals.get(index, start) for index, start in enumerate(self.starts)]
+        return [*states, *results[len(carried) :]]
+
+    def _continues(self, region: Region, result: Iteration) -> Value:
+        """The condition of the next iteration, a constant if it is known to hold."""
+        known = None if result.condition is None else region.importer.constant(result.condition)
+        if result.condition is None or (known is not None and known.item()):
+            if self.trip is None:
+                self.ctx.fail("the loop never ends: it has no trip count, and its condition always holds")
+            return region.context().builder.constant(np.array(True), "always")
+        return result.condition
+
+    def _stack(self, value: Value, count: Dim) -> Type:
+        if not isinstance(value.type, TensorType):
+            self.ctx.fail(f"a stacked element is {value.type}, not a tensor", "model/type")
+        return value.type.with_shape((count, *value.type.shape))
+
+    def _name(self, index: int) -> str:
+        names = self.ctx.output_names
+        return (names[index] if index < len(names) else "") or "unused"
