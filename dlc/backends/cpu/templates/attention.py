@@ -28,6 +28,8 @@ from dlc.lowering import expr as e
 from dlc.lowering.kernel import Axis, Kernel
 from dlc.target import CpuTarget
 
+#: Queries from which a copy of values that lie apart pays.
+COPY_ROWS = 32
 LOG2_E = 1 / math.log(2)
 
 
@@ -117,8 +119,7 @@ class _Attention:
         """
         b, em, plan = self.b, self.em, self.plan
         keys = b.smin(b.sub(self._number(self.form.key.extent), origin), plan.key_block)
-        if self.form.values.rows is None:
-            self._copy_values(origin, keys)
+        self._choose_values(count, origin)
         with b.loop(0, count, plan.block_rows, carry=[b.const(t.i64, 0)], name="block") as loop, em.scope():
             row = b.value(b.add(first, loop.iv))
             size = b.smin(b.sub(count, loop.iv), plan.block_rows)
@@ -126,6 +127,7 @@ class _Attention:
             block = _Block(row, size, origin, keys, start, stop)
             packed = loop.carried[0]
             self._copy_queries(block)
+            self._copy_values(block, packed)
             if plan.direct:
                 self._score_directly(block)
             else:
@@ -212,11 +214,26 @@ class _Attention:
             target = b.offset(self.queries, b.mul(loop.iv, self.plan.query_stride), t.f32)
             self._copy_row(self.form.left, self.form.width, target)
 
-    def _copy_values(self, origin: t.Index, keys: t.Index) -> None:
-        """The values of a block of keys as rows in scratch memory."""
+    def _choose_values(self, count: t.Index, origin: t.Index) -> None:
+        """Whether `count` queries read the values from a copy, and from where in either case."""
+        b, plan, rows = self.b, self.plan, self.form.values.rows
+        self.copies = b.const(t.i1, rows is None)
+        self.value_rows: tuple[t.Value, t.Index] = self.values, plan.value_stride
+        if rows is None:
+            return
+        place, stride = self._place(rows, origin)
+        if plan.copies_values:
+            self.copies = b.icmp("sge", count, COPY_ROWS)
+            place = b.select(self.copies, self.values, place)
+            stride = b.select(self.copies, plan.value_stride, b.value(stride))
+        self.value_rows = place, stride
+
+    def _copy_values(self, block: _Block, packed: t.Value) -> None:
+        """The values that no block of queries has needed before, as rows in scratch memory."""
         b, em = self.b, self.em
-        with b.loop(0, keys, name="value") as loop, em.scope():
-            em.axes[self.form.key.name] = b.value(b.add(origin, loop.iv))
+        end = b.smin(b.and_(b.add(block.stop, LANES - 1), -LANES), block.keys)
+        with b.if_(self.copies), b.loop(b.mul(packed, LANES), end, name="value") as loop, em.scope():
+            em.axes[self.form.key.name] = b.value(b.add(block.origin, loop.iv))
             target = b.offset(self.values, b.mul(loop.iv, self.plan.value_stride), t.f32)
             self._copy_row(self.form.values.value, self.form.feature, target)
 
@@ -377,16 +394,13 @@ class _Attention:
     def _mix(self, tile: Tile, block: _Block) -> None:
         """The sums of the values weighted with the exponentials, for each query of the block."""
         b, plan, form = self.b, self.plan, self.form
-        values: tuple[t.Value, t.Index] = self.values, plan.value_stride
-        if form.values.rows is not None:
-            values = self._place(form.values.rows, block.origin)
         vectors = plan.value_stride // LANES
         parts = -(-vectors // tile.vectors)
         tail = b.tail_mask(form.value_size % LANES) if form.value_size % LANES else None
         for part in range(parts):
             first, end = vectors * part // parts, vectors * (part + 1) // parts
             mask = tail if end == vectors and form.values.rows is not None else None
-            right = Right(*values, tuple(v * LANES for v in range(first, end)), mask)
+            right = Right(*self.value_rows, tuple(v * LANES for v in range(first, end)), mask)
             weights = Left(self.scores, plan.score_stride)
             sums = accumulate(b, tile.rows, block.start, block.stop, weights, right)
             for row, found in enumerate(sums):

@@ -13,6 +13,8 @@ from dlc.target import CpuTarget
 KEY_ELEMENTS = 1 << 17
 #: Queries up to which keys are read where they lie: transposing them costs as much as some 8 queries.
 DIRECT_ROWS = 8
+#: Passes over the values, each of a part of their features, from which on a copy in one piece pays.
+MOST_PASSES = 2
 #: Keys of a block if they are read where they lie.
 DIRECT_KEYS = 4096
 #: Blocks of queries that share the panels of a unit of work.
@@ -30,12 +32,13 @@ class AttentionPlan:
     Queries of all heads that share a key head are numbered as one (`rows`), those at one position together;
     `group_rows` of them make a unit. `key_block` keys, a multiple of 16, are taken at a time. If `direct`,
     there is one block of queries, and the keys are not transposed. Strides are in elements; the others bytes
-    from the start of scratch memory.
+    from the start of scratch memory. With `copies_values` many queries read a copy of values that lie apart.
     """
 
     form: AttentionForm
     tiles: tuple[Tile, ...]
     direct: bool
+    copies_values: bool
     rows: Dim
     group_rows: int
     groups: Dim
@@ -74,6 +77,8 @@ def plan_attention(form: AttentionForm, target: CpuTarget) -> AttentionPlan:
     used = _used_tiles(tiles(target), rows)
     block = used[-1].rows
     direct = isinstance(rows, int) and rows <= min(DIRECT_ROWS, block) and form.keys.rows is not None
+    apart = form.values.rows is not None and form.values.rows.stride != form.value_size
+    copies = apart and not direct and form.value_size > MOST_PASSES * used[-1].vectors * LANES
     key_block = max(LANES, KEY_ELEMENTS // max(form.head_size, form.value_size) // LANES * LANES)
     if direct:
         key_block = DIRECT_KEYS
@@ -92,7 +97,7 @@ def plan_attention(form: AttentionForm, target: CpuTarget) -> AttentionPlan:
         block * score_stride,
         0 if direct else key_block * form.head_size,
         0 if form.keys.rows else LANES * query_stride,
-        0 if form.values.rows else key_block * value_stride,
+        key_block * value_stride if copies or not form.values.rows else 0,
         block * value_stride,
         2 * LANES,
         group_rows * (value_stride + 2) if several else 0,
@@ -100,8 +105,8 @@ def plan_attention(form: AttentionForm, target: CpuTarget) -> AttentionPlan:
     offsets = [0]
     for size in sizes:
         offsets.append(offsets[-1] + -(-size * FLOAT // LINE) * LINE)
-    return AttentionPlan(form, used, direct, rows, group_rows, groups, units, chunks, key_block, query_stride,
-                         score_stride, value_stride, *offsets[1:])
+    return AttentionPlan(form, used, direct, copies, rows, group_rows, groups, units, chunks, key_block,
+                         query_stride, score_stride, value_stride, *offsets[1:])
 
 
 def _whole(count: int) -> int:

@@ -15,7 +15,12 @@ import dlc
 from dlc.ir.ops.attention import Attention
 from dlc.target import CpuTarget, native
 from dlc.verify.tolerances import Work
-from tests.backends.cpu.templates.node_runner import CompiledNode, assert_same_bits, each_target
+from tests.backends.cpu.templates.node_runner import (
+    TARGETS,
+    CompiledNode,
+    assert_same_bits,
+    each_target,
+)
 from tests.helpers.onnx_cases import assert_agrees, run_onnxruntime
 
 Array = NDArray[Any]
@@ -239,12 +244,17 @@ def projected_heads(batch: Any, length: Any, heads: int = 3, width: int = 16) ->
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
 
 
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("symbolic", [False, True])
-def test_transposes_of_heads_are_part_of_the_kernel(symbolic: bool) -> None:
-    model = projected_heads(*(("batch", "length") if symbolic else (2, 19)))
-    feeds = {name: draw(2, 19, 48, seed=number) for number, name in enumerate("qkv")}
-    compiled = dlc.compile(model, strict=True, cache=False)
-    assert [kernel.template for kernel in compiled.report().kernels] == ["attention"]
+@pytest.mark.parametrize("length, width", [(19, 16), (45, 112)])
+def test_transposes_of_heads_are_part_of_the_kernel(
+    target: str, symbolic: bool, length: int, width: int
+) -> None:
+    """Values of many features that lie apart are copied for many queries."""
+    model = projected_heads(*(("batch", "length") if symbolic else (2, length)), width=width)
+    feeds = {name: draw(2, length, 3 * width, seed=number) for number, name in enumerate("qkv")}
     expected = run_onnxruntime(model, feeds)
     assert expected is not None
-    assert_agrees(list(compiled(feeds)), expected)
+    with dlc.compile(model, target=target, strict=True, cache=False) as compiled:
+        assert [kernel.template for kernel in compiled.report().kernels] == ["attention"]
+        assert_agrees(list(compiled(feeds)), expected)
