@@ -87,8 +87,9 @@ class Report:
             f"of {len(functions)} kernels, {fused} fusions, {self.native_share:.0%} native",
             f"weights {self.constant_bytes:,} bytes, arena {self.arena_bytes} bytes, "
             f"code {self.code_bytes:,} bytes",
-            "time: " + ", ".join(f"{name} {seconds:.3f} s" for name, seconds in self.phases),
         ]
+        if self.phases:
+            lines.append("time: " + ", ".join(f"{name} {seconds:.3f} s" for name, seconds in self.phases))
         lines += [f"host: {printable(h.node)} ({h.operator}): {h.reason}" for h in self.hosts]
         return "\n".join(lines)
 
