@@ -1,4 +1,5 @@
 """One-node ONNX models, the graph evaluator on them, and its judges: the ONNX reference and onnxruntime."""
+
 from __future__ import annotations
 
 import contextlib
@@ -14,16 +15,28 @@ from onnx import helper
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
 #: (relative, absolute) tolerance of single operators, by dtype name; others have to agree exactly.
-TOLERANCES = {"float64": (1e-12, 1e-13), "float32": (1e-5, 1e-6), "float16": (2e-3, 1e-3),
-              "bfloat16": (1.6e-2, 8e-3)}
+TOLERANCES = {
+    "float64": (1e-12, 1e-13),
+    "float32": (1e-5, 1e-6),
+    "float16": (2e-3, 1e-3),
+    "bfloat16": (1.6e-2, 8e-3),
+}
 
 #: The newest opset that the installed onnxruntime accepts as a released one.
 ONNXRUNTIME_OPSET = 26
 
 
-def one_node_model(op_type: str, inputs: Sequence[Array | None], outputs: int | Sequence[str] = 1,
-                   attributes: Mapping[str, Any] | None = None, opset: int = 21, *, domain: str = "",
-                   constants: Collection[int] = (), symbolic: bool = False) -> onnx.ModelProto:
+def one_node_model(
+    op_type: str,
+    inputs: Sequence[Array | None],
+    outputs: int | Sequence[str] = 1,
+    attributes: Mapping[str, Any] | None = None,
+    opset: int = 21,
+    *,
+    domain: str = "",
+    constants: Collection[int] = (),
+    symbolic: bool = False,
+) -> onnx.ModelProto:
     """A model of one node whose operands have the types of `inputs` (None: optional operand absent).
 
     Operands are named x0, x1, ...; those numbered in `constants` are initializers. `outputs` is a number (y0,
@@ -87,8 +100,9 @@ def run_onnxruntime(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     with contextlib.suppress(NoKernel):
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options,
-                                               providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
         return [np.asarray(y) for y in session.run(None, dict(feeds))]
     return None
 
@@ -103,8 +117,9 @@ def run_evaluator(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Ar
     return [results[value.name] for value in graph.outputs]
 
 
-def assert_agrees(actual: Sequence[Array], expected: Sequence[Array],
-                  tolerance: tuple[float, float] | None = None) -> None:
+def assert_agrees(
+    actual: Sequence[Array], expected: Sequence[Array], tolerance: tuple[float, float] | None = None
+) -> None:
     """Same number of arrays, dtypes and shapes; values within `tolerance` (relative, absolute)."""
     assert len(actual) == len(expected)
     for got, want in zip(actual, expected):
@@ -120,21 +135,34 @@ def assert_agrees(actual: Sequence[Array], expected: Sequence[Array],
             np.testing.assert_array_equal(got, want)
 
 
-def check_node(op_type: str, inputs: Sequence[Array | None], outputs: int | Sequence[str] = 1,
-               attributes: Mapping[str, Any] | None = None, opset: int = 21, *, domain: str = "",
-               constants: Collection[int] = (), symbolic: bool = False, reference: bool = True,
-               onnxruntime: bool = True, tolerance: tuple[float, float] | None = None) -> list[Array]:
+def check_node(
+    op_type: str,
+    inputs: Sequence[Array | None],
+    outputs: int | Sequence[str] = 1,
+    attributes: Mapping[str, Any] | None = None,
+    opset: int = 21,
+    *,
+    domain: str = "",
+    constants: Collection[int] = (),
+    symbolic: bool = False,
+    reference: bool = True,
+    onnxruntime: bool = True,
+    tolerance: tuple[float, float] | None = None,
+) -> list[Array]:
     """Compare the evaluator with the reference and onnxruntime on a one-node model; returns its outputs.
 
     `reference=False` or `onnxruntime=False` leaves that judge out; the caller says why. Fails when neither is
     left.
     """
-    model = one_node_model(op_type, inputs, outputs, attributes, opset, domain=domain, constants=constants,
-                           symbolic=symbolic)
+    model = one_node_model(
+        op_type, inputs, outputs, attributes, opset, domain=domain, constants=constants, symbolic=symbolic
+    )
     feeds = feeds_of(model, inputs)
     actual = run_evaluator(model, feeds)
-    judges = [run_reference(model, feeds) if reference else None,
-              run_onnxruntime(model, feeds) if onnxruntime else None]
+    judges = [
+        run_reference(model, feeds) if reference else None,
+        run_onnxruntime(model, feeds) if onnxruntime else None,
+    ]
     verdicts = [judge for judge in judges if judge is not None]
     assert verdicts, "no engine judged the result"
     for expected in verdicts:
@@ -156,6 +184,7 @@ def backend_node_cases(op_types: Collection[str], domain: str = "") -> list[Any]
 
     Each has `name`, `model`, `data_sets` (pairs of input and output arrays), `rtol` and `atol`.
     """
+
     def wanted(case: Any) -> bool:
         nodes = case.model.graph.node
         return len(nodes) == 1 and nodes[0].op_type in op_types and nodes[0].domain == domain
@@ -178,7 +207,9 @@ def check_backend_case(case: Any, constants: Collection[int] = ()) -> None:
 
 def as_array(content: Any) -> Array:
     """A test case's content: an array, or a TensorProto for the types that NumPy does not have."""
-    return onnx.numpy_helper.to_array(content) if isinstance(content, onnx.TensorProto) else np.asarray(content)
+    return (
+        onnx.numpy_helper.to_array(content) if isinstance(content, onnx.TensorProto) else np.asarray(content)
+    )
 
 
 def with_constants(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:

@@ -1,4 +1,5 @@
-"""Indices that come from data: in range they work, out of range they are an IndexFault that names the node."""
+"""Indices that come from data: in range they work, out of range they are an IndexFault that names the node.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ ROWS, COLUMNS = 5, 7
 DATA = np.arange(ROWS * COLUMNS, dtype=np.float32).reshape(ROWS, COLUMNS)
 
 
-def compiled(op: str, shapes: dict[str, list[int]], result: list[int], **attributes: object) -> dlc.CompiledModel:
+def compiled(
+    op: str, shapes: dict[str, list[int]], result: list[int], **attributes: object
+) -> dlc.CompiledModel:
     """A model of one node whose operands are inputs; those called `indices` are integers."""
     inputs = [
         info(name, TensorProto.INT64 if name == "indices" else TensorProto.FLOAT, shape)

@@ -1,9 +1,10 @@
 """Value expressions as instructions: one scalar, or 16 lanes along the vector axis.
 
-An expression that does not depend on the vector axis is computed once, as a scalar, and spread to lanes where it
-meets one that does. Loads become vector loads, broadcasts or gathers according to their stride along the vector
-axis; masks become lane masks; indices that come from data are checked.
+An expression that does not depend on the vector axis is computed once, as a scalar, and spread to lanes where
+it meets one that does. Loads become vector loads, broadcasts or gathers according to their stride along the
+vector axis; masks become lane masks; indices that come from data are checked.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -42,8 +43,13 @@ class ExpressionEmitter:
     that number on. `mask` (None: all) tells the lanes that exist. `locals` resolves reads of locals.
     """
 
-    def __init__(self, b: FunctionBuilder, params: Mapping[str, Param], pointers: Mapping[str, t.Value],
-                 report_fault: Callable[[t.Value], None]) -> None:
+    def __init__(
+        self,
+        b: FunctionBuilder,
+        params: Mapping[str, Param],
+        pointers: Mapping[str, t.Value],
+        report_fault: Callable[[t.Value], None],
+    ) -> None:
         self.b = b
         self.params = params
         self.pointers = pointers
@@ -76,8 +82,12 @@ class ExpressionEmitter:
         moving: set[e.Expr] = set()
         for node in e.walk(*expressions):
             axes = own_axes(node)
-            if (isinstance(node, e.Read) or axes & inner or not axes <= self.axes.keys()
-                    or any(child in moving for child in e.children(node))):
+            if (
+                isinstance(node, e.Read)
+                or axes & inner
+                or not axes <= self.axes.keys()
+                or any(child in moving for child in e.children(node))
+            ):
                 moving.add(node)
         for node in e.walk(*expressions):
             if node not in moving and not isinstance(node, e.Const):
@@ -97,7 +107,8 @@ class ExpressionEmitter:
         found = self._fixed.get(dim)
         if found is None:
             found = self.b.value(self._dim(dim))
-            # What depends on the function's symbols only is computed at its entry, wherever it is asked for first.
+            # What depends on the function's symbols only is computed at its entry, wherever it is asked for
+            # first.
             if all(symbol.name in self._fixed_names for symbol in free_symbols(dim)):
                 self._fixed[dim] = found
         return found
@@ -186,7 +197,8 @@ class ExpressionEmitter:
         """The condition as i1, or as lanes where it depends on the vector axis."""
         b = self.b
         varies = self.vector_axis is not None and any(
-            self.vector_axis in free_symbols(d) for d in (condition.index, condition.low, condition.high))
+            self.vector_axis in free_symbols(d) for d in (condition.index, condition.low, condition.high)
+        )
         if varies:
             at = self._lanes_of(condition.index)
             low, high = self._lanes_of(condition.low), self._lanes_of(condition.high)
@@ -295,8 +307,9 @@ class ExpressionEmitter:
         data = [(axis, entry) for axis, entry in enumerate(index) if isinstance(entry, e.Expr)]
         return dims, data
 
-    def _data_offset(self, param: Param, data: Sequence[tuple[int, e.Expr]], scalar: t.Value | None,
-                     lanes: t.Value | None) -> t.Value | None:
+    def _data_offset(
+        self, param: Param, data: Sequence[tuple[int, e.Expr]], scalar: t.Value | None, lanes: t.Value | None
+    ) -> t.Value | None:
         """The checked contribution of data-dependent entries to the offset (i64, scalar or lanes)."""
         b = self.b
         total: t.Value | None = None
@@ -333,8 +346,16 @@ class ExpressionEmitter:
                     flag = b.and_(flag, b.any(condition))
         self.report_fault(flag)
 
-    def _read(self, base: t.Value, place: Dim, extra: t.Value | None, element: t.IRType, scalar: t.Value | None,
-              lanes: t.Value | None, other: t.Value | None) -> t.Value:
+    def _read(
+        self,
+        base: t.Value,
+        place: Dim,
+        extra: t.Value | None,
+        element: t.IRType,
+        scalar: t.Value | None,
+        lanes: t.Value | None,
+        other: t.Value | None,
+    ) -> t.Value:
         b = self.b
         stride = self._stride(place)
         varies = stride != 0 or (extra is not None and extra.type.is_vector) or lanes is not None
@@ -366,8 +387,9 @@ class ExpressionEmitter:
             if anywhere is not None:
                 pointer = b.select(anywhere, pointer, self._dummy_pointer())
             spread = b.splat(b.load(pointer, element), LANES)
-            return spread if lanes is None and scalar is None else b.select(
-                mask if mask is not None else b.splat(anywhere, LANES), spread, fallback)
+            if mask is None or (lanes is None and scalar is None):
+                return spread
+            return b.select(mask, spread, fallback)
         offsets = self._lanes_of(place)
         if extra is not None:
             offsets = b.add(offsets, self.spread(extra))
@@ -403,10 +425,16 @@ class ExpressionEmitter:
             self._dummy = self.b.stack(MASKED_DUMMY_BYTES)
         return self._dummy
 
-    def store(self, param_name: str, index: Sequence[e.Index], value: t.Value, dtype: DType,
-              mask: Sequence[e.InRange] = ()) -> None:
+    def store(
+        self,
+        param_name: str,
+        index: Sequence[e.Index],
+        value: t.Value,
+        dtype: DType,
+        mask: Sequence[e.InRange] = (),
+    ) -> None:
         """Store a value at an index of a parameter: lanes along the vector axis, or one element."""
-        b = self.b
+
         param = self.params[param_name]
         dims, data = self._split_index(index)
         for _, entry in data:
@@ -415,8 +443,16 @@ class ExpressionEmitter:
         extra = self._data_offset(param, data, scalar, lanes)
         self._write(self.pointers[param_name], access.offset(param, dims), extra, value, dtype, scalar, lanes)
 
-    def _write(self, base: t.Value, place: Dim, extra: t.Value | None, value: t.Value, dtype: DType,
-               scalar: t.Value | None, lanes: t.Value | None) -> None:
+    def _write(
+        self,
+        base: t.Value,
+        place: Dim,
+        extra: t.Value | None,
+        value: t.Value,
+        dtype: DType,
+        scalar: t.Value | None,
+        lanes: t.Value | None,
+    ) -> None:
         b, element = self.b, access.storage_type(dtype)
         value = self._storage(dtype, value)
         if self.vector_axis is None:

@@ -1,10 +1,11 @@
 """The general template: loops over a kernel's axes, one of them in vector lanes.
 
-It takes every kernel without routines. Axes shared by all stages become the outer loops, cut into chunks; inside,
-the stages run one after the other: locals over outer axes only live in registers, the others in scratch memory,
-one row (say) at a time. The vector axis is an outer axis, if most accesses are contiguous along one, else each
-stage vectorizes its own inner loops.
+It takes every kernel without routines. Axes shared by all stages become the outer loops, cut into chunks;
+inside, the stages run one after the other: locals over outer axes only live in registers, the others in
+scratch memory, one row (say) at a time. The vector axis is an outer axis, if most accesses are contiguous
+along one, else each stage vectorizes its own inner loops.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -143,8 +144,14 @@ class _Nest:
 
     # --- loops
 
-    def _vector_loop(self, axis: str, low: t.Index, high: t.Index, carry: list[t.Value],
-                     body: Callable[[list[t.Value]], list[t.Value]]) -> list[t.Value]:
+    def _vector_loop(
+        self,
+        axis: str,
+        low: t.Index,
+        high: t.Index,
+        carry: list[t.Value],
+        body: Callable[[list[t.Value]], list[t.Value]],
+    ) -> list[t.Value]:
         """Run `body` for every 16 numbers of `axis`; the last, incomplete ones under a mask."""
         b, em = self.b, self.em
         count = b.sub(high, low)
@@ -163,8 +170,9 @@ class _Nest:
             em.mask = None
         return list(tail.results)
 
-    def _scalar_loops(self, axes: Sequence[str], carry: list[t.Value],
-                      body: Callable[[list[t.Value]], list[t.Value]]) -> list[t.Value]:
+    def _scalar_loops(
+        self, axes: Sequence[str], carry: list[t.Value], body: Callable[[list[t.Value]], list[t.Value]]
+    ) -> list[t.Value]:
         """Run `body` for every point of `axes`, one at a time."""
         if not axes:
             with self.em.scope():
@@ -174,9 +182,12 @@ class _Nest:
             loop.next = tuple(self._scalar_loops(axes[1:], list(loop.carried), body))
         return list(loop.results)
 
-    def _domain(self, axes: Sequence[str], expressions: Sequence[e.Expr], stage: Stage,
-                body: Callable[[], None]) -> None:
-        """Run `body` for every point of the inner `axes`, vectorized along the best one unless lanes are taken."""
+    def _domain(
+        self, axes: Sequence[str], expressions: Sequence[e.Expr], stage: Stage, body: Callable[[], None]
+    ) -> None:
+        """Run `body` for every point of the inner `axes`, vectorized along the best one unless lanes are
+        taken.
+        """
         vector = None if self.outer_mode else inner_vector_axis(self.plan, stage, axes)
         loops = [axis for axis in axes if axis != vector]
 
@@ -230,8 +241,14 @@ class _Nest:
 
         self._domain(self._inner(stage.axes), roots(stage), stage, body)
 
-    def _reduce(self, stage: Stage, outs: Sequence[LocalTensor], axes: Sequence[str], monoid: Monoid,
-                values: Sequence[e.Expr]) -> None:
+    def _reduce(
+        self,
+        stage: Stage,
+        outs: Sequence[LocalTensor],
+        axes: Sequence[str],
+        monoid: Monoid,
+        values: Sequence[e.Expr],
+    ) -> None:
         inner = self._inner(outs[0].axes)
         if not inner:
             for out, value in zip(outs, self._reduced(stage, axes, monoid, values), strict=True):
@@ -256,8 +273,11 @@ class _Nest:
 
         self._scalar_loops([axis for axis in inner if axis != vector], [], lanes)
 
-    def _reduced(self, stage: Stage, axes: Sequence[str], monoid: Monoid, values: Sequence[e.Expr]) -> list[t.Value]:
-        """The reduction of `values` over `axes` at the current point: scalars, or lanes of the vector axis."""
+    def _reduced(
+        self, stage: Stage, axes: Sequence[str], monoid: Monoid, values: Sequence[e.Expr]
+    ) -> list[t.Value]:
+        """The reduction of `values` over `axes` at the current point: scalars, or lanes of the vector axis.
+        """
         b, em = self.b, self.em
         dtypes = tuple(value.dtype for value in values)
         if em.vector_axis is not None:
@@ -269,17 +289,27 @@ class _Nest:
             return self._scalar_loops(axes, begin, step)
         vector = inner_vector_axis(self.plan, stage, axes)
         if vector is None:
+
             def single(carry: list[t.Value]) -> list[t.Value]:
                 return monoids.combine(b, monoid, dtypes, carry, [em.emit(value) for value in values])
 
             return self._scalar_loops(axes, monoids.start(b, monoid, dtypes, 1), single)
         begin = monoids.start(b, monoid, dtypes, LANES)
-        reduced = self._scalar_loops([a for a in axes if a != vector], begin,
-                                     lambda carry: self._reduce_row(vector, monoid, dtypes, values, carry))
+        reduced = self._scalar_loops(
+            [a for a in axes if a != vector],
+            begin,
+            lambda carry: self._reduce_row(vector, monoid, dtypes, values, carry),
+        )
         return monoids.collapse(b, monoid, dtypes, reduced)
 
-    def _reduce_row(self, axis: str, monoid: Monoid, dtypes: tuple[DType, ...], values: Sequence[e.Expr],
-                    carry: list[t.Value]) -> list[t.Value]:
+    def _reduce_row(
+        self,
+        axis: str,
+        monoid: Monoid,
+        dtypes: tuple[DType, ...],
+        values: Sequence[e.Expr],
+        carry: list[t.Value],
+    ) -> list[t.Value]:
         """Accumulate along the vector axis: several accumulators first, then one, the last lanes masked."""
         b, em = self.b, self.em
         em.vector_axis = self.symbol[axis]
@@ -300,9 +330,15 @@ class _Nest:
         em.vector_axis = None
         return carry
 
-    def _unrolled_row(self, axis: str, extent: t.Index, monoid: Monoid, dtypes: tuple[DType, ...],
-                      carry: list[t.Value], step: Callable[[list[t.Value]], list[t.Value]]
-                      ) -> tuple[t.Index, list[t.Value]]:
+    def _unrolled_row(
+        self,
+        axis: str,
+        extent: t.Index,
+        monoid: Monoid,
+        dtypes: tuple[DType, ...],
+        carry: list[t.Value],
+        step: Callable[[list[t.Value]], list[t.Value]],
+    ) -> tuple[t.Index, list[t.Value]]:
         """The part of a row that fills UNROLL accumulators; returns where it ends and their combination."""
         b, em = self.b, self.em
         block = UNROLL * LANES
@@ -314,12 +350,14 @@ class _Nest:
             for part in range(UNROLL):
                 with em.scope():
                     em.axes[axis] = b.value(b.add(loop.iv, part * LANES))
-                    following += step(list(loop.carried[part * width:(part + 1) * width]))
+                    following += step(list(loop.carried[part * width : (part + 1) * width]))
             loop.next = tuple(following)
-        results = [list(loop.results[part * width:(part + 1) * width]) for part in range(UNROLL)]
+        results = [list(loop.results[part * width : (part + 1) * width]) for part in range(UNROLL)]
         while len(results) > 1:
-            results = [monoids.combine(b, monoid, dtypes, results[i], results[i + 1])
-                       for i in range(0, len(results), 2)]
+            results = [
+                monoids.combine(b, monoid, dtypes, results[i], results[i + 1])
+                for i in range(0, len(results), 2)
+            ]
         return stop, results[0]
 
     def _recur(self, stage: Recur) -> None:
@@ -334,9 +372,11 @@ class _Nest:
             em.axes[stage.axis] = b.value(b.sub(last, loop.iv) if stage.reverse else loop.iv)
             self._bind_states(stage, wide, loop.carried)
             self._run(stage.body)
-            following = list(loop.carried[len(wide):])
-            loop.next = (*self._advance(stage, wide, following),
-                         *(loop.carried[i] for i, local in enumerate(wide) if local is not None))
+            following = list(loop.carried[len(wide) :])
+            loop.next = (
+                *self._advance(stage, wide, following),
+                *(loop.carried[i] for i, local in enumerate(wide) if local is not None),
+            )
         self._bind_states(stage, wide, loop.results)
 
     def _state_value(self, expr: e.Expr) -> t.Value:
@@ -354,16 +394,18 @@ class _Nest:
         inner = [axis.name for axis in local.inner]
         return self.b.byte_offset(local.pointer, self.em.dim(local_bytes(self.plan, local.tensor, inner)))
 
-    def _bind_states(self, stage: Recur, wide: Sequence[_ScratchLocal | None],
-                     carried: Sequence[t.Value]) -> None:
+    def _bind_states(
+        self, stage: Recur, wide: Sequence[_ScratchLocal | None], carried: Sequence[t.Value]
+    ) -> None:
         for state, local, value in zip(stage.states, wide, carried, strict=False):
             if local is None:
                 self._define(state.local, value)
             else:
                 self._keep(dataclasses.replace(local, pointer=value))
 
-    def _advance(self, stage: Recur, wide: Sequence[_ScratchLocal | None],
-                 spare: list[t.Value]) -> list[t.Value]:
+    def _advance(
+        self, stage: Recur, wide: Sequence[_ScratchLocal | None], spare: list[t.Value]
+    ) -> list[t.Value]:
         """The next values of the states, all from the present ones."""
         following: list[t.Value] = []
         for state, local in zip(stage.states, wide, strict=True):
@@ -423,4 +465,3 @@ def _update(nest: _Nest, stage: Store, old: t.Value, new: t.Value) -> t.Value:
 def _none(body: Callable[[], None]) -> list[t.Value]:
     body()
     return []
-
