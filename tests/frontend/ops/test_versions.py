@@ -20,6 +20,9 @@ RMSNormalization BatchNormalization InstanceNormalization GroupNormalization LpN
 MeanVarianceNormalization LRN QuantizeLinear DequantizeLinear DynamicQuantizeLinear
 """.split()
 
+#: Operators that onnxruntime's optimizer writes into models of opsets in which the standard lacks them.
+EARLIER = {"LayerNormalization"}
+
 
 def exists(op_type: str, opset: int) -> bool:
     """Whether the standard has the operator at `opset`."""
@@ -36,4 +39,5 @@ def test_an_importer_at_every_opset_of_the_standard(op_type: str) -> None:
     opsets = range(OLDEST, min(NEWEST, onnx.defs.onnx_opset_version()) + 1)
     wanted = [opset for opset in opsets if exists(op_type, opset)]
     assert wanted
-    assert [opset for opset in opsets if registry.find("", op_type, opset)] == wanted
+    found = [opset for opset in opsets if registry.find("", op_type, opset)]
+    assert found == ([*opsets] if op_type in EARLIER else wanted)
