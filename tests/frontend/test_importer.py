@@ -310,11 +310,13 @@ def test_if_on_a_shape_is_decided_by_the_shape() -> None:
         assert result.graph.outputs[0].tensor.rank == rank
 
 
-def test_if_at_run_time_is_a_finding() -> None:
+def test_if_whose_branches_differ_in_rank_is_a_finding() -> None:
     then = branch("then", [helper.make_node("Neg", ["x"], ["r"])], "r")
-    nodes = [helper.make_node("If", ["c"], ["y"], name="choice", then_branch=then, else_branch=then)]
+    other = branch("other", [helper.make_node("ReduceSum", ["x"], ["q"], keepdims=0)], "q")
+    nodes = [helper.make_node("If", ["c"], ["y"], name="choice", then_branch=then, else_branch=other)]
     (finding,) = check(model(nodes, [tensor("x", [2]), tensor("c", [], BOOL)], ["y"]))
     assert (finding.node, finding.operator, finding.dtypes) == ("choice", "If", ("bool",))
+    assert "rank" in finding.reason
 
 
 def scale_function(opset: int = 18) -> onnx.FunctionProto:

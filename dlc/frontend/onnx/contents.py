@@ -105,9 +105,10 @@ class Contents:
 
     def count(self, value: Value) -> Symbol:
         """The symbol of an integer scalar that is not negative, a number of elements say."""
-        content = self.dims(value)
-        if content is not None and isinstance(content.item(), Symbol):
-            return content.item()
+        known = self.dims(value)
+        element = None if known is None else known.item()
+        if isinstance(element, Symbol):
+            return element
         symbol = self._symbol(value, 0, 0)
         self.known[value] = array_of([symbol], value.tensor.static_shape)
         return symbol

@@ -263,7 +263,9 @@ class GraphImporter:
     ) -> Iterator[Value]:
         """Inline one call of a function."""
         self._spent.inlined += len(function.node)
-        self.limits.check("inlined_nodes", self._spent.inlined, "nodes after functions are inlined", node=name)
+        self.limits.check(
+            "inlined_nodes", self._spent.inlined, "nodes after functions are inlined", node=name
+        )
         if len(operands) > len(function.input) or len(node.output) > len(function.output):
             raise ModelError(
                 f"the function {printable(function.name)} takes {len(function.input)} operands and gives "

@@ -87,7 +87,8 @@ class _LoopImport:
         before = len(self.changing)
         for index, (value, type_) in enumerate(zip(results, self.types)):
             if not same_kind(value.type, type_):
-                what = f"state {index} starts as {self.starts[index].type}, but an iteration gives {value.type}"
+                start = self.starts[index].type
+                what = f"state {index} starts as {start}, but an iteration gives {value.type}"
                 if str(value.type).partition("[")[0] != str(type_).partition("[")[0]:
                     self.ctx.fail(what, "model/type")
                 self.ctx.unsupported(f"the rank of a state changes: {what}")
@@ -95,7 +96,8 @@ class _LoopImport:
                 continue
             shape = list(type_.shape)
             for axis, (new, old) in enumerate(zip(value.type.shape, shape)):
-                if (index, axis) in self.changing or (known_equal(new, old) and not inner & free_symbols(new)):
+                kept = known_equal(new, old) and not inner & free_symbols(new)
+                if kept or (index, axis) in self.changing:
                     continue
                 symbol = self.ctx.importer.symbolic.fresh(f"{self.starts[index].name}_{axis}", 0)
                 shape[axis] = self.changing[index, axis] = symbol

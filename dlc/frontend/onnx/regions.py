@@ -1,4 +1,4 @@
-"""Subgraphs as regions: a graph of its own for each, with an input for everything that it reads from outside."""
+"""Subgraphs as regions: a graph of its own for each, whose inputs are what it reads from outside."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Region:
         self.scope.define(name, value)
 
     def run(self, proto: GraphProto) -> list[Value]:
-        """Import the nodes of the subgraph, whose inputs are defined in `scope`; the values of its outputs."""
+        """Import the nodes of the subgraph, whose inputs are defined; returns the values of its outputs."""
         self.importer.define_initializers(proto, self.scope)
         self.importer.import_nodes(proto.node, self.scope)
         return list(self.importer.read(self.scope, [info.name for info in proto.output]))
@@ -122,7 +122,7 @@ class OpenExtents:
                 f"the rank of output {index} depends on data: it is {' or '.join(map(str, types))}",
                 "fix the sizes that the condition depends on with shapes={...}",
             )
-        extents = [self._extent(index, axis, column) for axis, column in enumerate(zip(*shapes))]  # type: ignore[arg-type]
+        extents = [self._extent(index, axis, column) for axis, column in enumerate(zip(*shapes))]
         return first.with_shape(extents)
 
     def _extent(self, index: int, axis: int, dims: Sequence[Dim]) -> Dim:

@@ -76,7 +76,7 @@ class Scope:
         return self.capture(found) if self.capture and isinstance(found, Value) else found
 
     def inner(self, prefix: str, capture: Callable[[Value], Value] | None = None) -> Scope:
-        """The scope of a subgraph of the node called `prefix`; of a region with its own graph if `capture`."""
+        """The scope of a subgraph of the node called `prefix`, which is a region if `capture` is given."""
         return Scope(
             self.opsets,
             parent=self,

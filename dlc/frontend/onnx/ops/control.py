@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.geometry import require
 from dlc.frontend.onnx.loops import Iteration, add_loop
 from dlc.frontend.onnx.regions import OpenExtents, Region, share_captures
 from dlc.frontend.onnx.registry import importer
-from dlc.ir.dims import Dim
+from dlc.ir.dims import Dim, Relation, to_text
 from dlc.ir.graph import Value
 from dlc.ir.ops.control import If
+from dlc.ir.ops.movement import Reshape
+from dlc.ir.ops.pointwise import Cast, Compare
+from dlc.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
 
 #: Trip counts from here on mean "until the condition fails".
 _ENDLESS = 1 << 40
@@ -22,16 +30,11 @@ def if_(ctx: NodeContext) -> Sequence[Value]:
     condition = ctx.single(0)
     known = ctx.constant(0)
     if known is not None:
-        return ctx.importer.inline(ctx.graph("then_branch" if known.item() else "else_branch"), ctx)
+        return ctx.importer.inline(_branch(ctx, bool(known.item())), ctx)
     ways = [Region(ctx, "then_branch"), Region(ctx, "else_branch")]
-    outputs = []
-    for way in ways:
-        proto = ctx.graph(way.graph.name)
-        if proto.input:
-            ctx.fail(f"{way.graph.name} has inputs")
-        if len(proto.output) != len(ctx.output_names):
-            ctx.fail(f"{way.graph.name} has {len(proto.output)} outputs, not {len(ctx.output_names)}")
-        outputs.append(way.run(proto))
+    outputs = [way.run(_branch(ctx, taken)) for way, taken in zip(ways, (True, False))]
+    if any(_ranks_differ(*column) for column in zip(*outputs)) and _assume_equal(ctx, condition):
+        return ctx.importer.inline(_branch(ctx, True), ctx)
     inner = {symbol for way in ways for symbol in way.symbols}
     extents = OpenExtents(ctx, inner.__contains__, [name or "unused" for name in ctx.output_names])
     types = tuple(
@@ -42,6 +45,45 @@ def if_(ctx: NodeContext) -> Sequence[Value]:
     results = ctx.add_all(If(types), condition, *captures, regions=regions)
     extents.bind(results)
     return results
+
+
+def _branch(ctx: NodeContext, taken: bool) -> GraphProto:
+    """The subgraph of one way, checked to fit the node."""
+    key = "then_branch" if taken else "else_branch"
+    proto = ctx.graph(key)
+    if proto.input:
+        ctx.fail(f"{key} has inputs")
+    if len(proto.output) != len(ctx.output_names):
+        ctx.fail(f"{key} has {len(proto.output)} outputs, not {len(ctx.output_names)}")
+    return proto
+
+
+def _ranks_differ(left: Value, right: Value) -> bool:
+    tensors = isinstance(left.type, TensorType) and isinstance(right.type, TensorType)
+    return tensors and left.tensor.rank != right.tensor.rank
+
+
+def _assume_equal(ctx: NodeContext, condition: Value) -> bool:
+    """Whether the condition asks if two sizes are equal; that they are is then a guard of the graph.
+
+    Exporters write so for a squeeze of one axis, whose result has another rank where the extent is not 1.
+    What follows is made for one rank, and a squeeze is there because the extent is to be 1.
+    """
+    node = condition.producer
+    while node is not None and isinstance(node.op, Reshape | Cast):
+        node = node.operands[0].producer
+    if node is None or node.op != Compare("eq"):
+        return False
+    sides = [ctx.importer.known_dims(value) for value in node.operands]
+    if any(side is None or side.size != 1 for side in sides):
+        return False
+    left, right = (side.item() for side in sides if side is not None)
+    message = (
+        f"an extent is {to_text(left)}, but must be {to_text(right)}: otherwise results have another rank, "
+        "for which this model is not compiled"
+    )
+    require(ctx, Relation.EQ, left, right, message)
+    return True
 
 
 @importer("Loop")
