@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from dlc.errors import Finding, UnsupportedError
 from dlc.ir.dims import FloorDiv, Mod, terms_of
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops.layout import Relayout
 from dlc.ir.ops.movement import Reshape
+from dlc.ir.types import TensorType
 from dlc.lowering import expr as e
 from dlc.lowering.draft import LoweredKernel, Names
 from dlc.lowering.fuse import (
@@ -92,6 +94,8 @@ class _Grouper:
         try:
             return lower_node(node, self.names)
         except NotLowered as reason:
+            if node.regions:
+                raise unsupported(node, "control flow that depends on data is not compiled yet") from None
             return HostNode(node, str(reason))
 
     # --- who reads and writes what
@@ -224,3 +228,19 @@ def _disturbs_rows(value: e.Expr) -> bool:
         if any(isinstance(monomial, FloorDiv | Mod) for monomial, _ in terms_of(entry)[0]):
             return True
     return False
+
+
+def unsupported(node: Node, reason: str) -> UnsupportedError:
+    """The error for a node that can run neither natively nor on the host."""
+    types = [value.type for value in node.operands if isinstance(value.type, TensorType)]
+    finding = Finding(
+        node=", ".join(node.origin),
+        operator=node.op.name,
+        domain="",
+        opset=0,
+        dtypes=tuple(type_.dtype.text for type_ in types),
+        shapes=tuple(str(type_) for type_ in types),
+        reason=reason,
+        hint="fix the sizes or values that it depends on, so that one branch remains",
+    )
+    return UnsupportedError(f"dlc does not compile {node.op.name}: {reason}", findings=(finding,))
