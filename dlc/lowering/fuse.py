@@ -35,6 +35,8 @@ from dlc.lowering.kernel import (
     Store,
     StoreMode,
 )
+from dlc.lowering.ranges import Space
+from dlc.lowering.stores import is_injective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +126,8 @@ def _at(store: Store, load: e.Load) -> e.Expr:
     value = e.substitute(value, dims)
     if not load.mask:
         return value
+    if isinstance(value, e.Load) and is_movement(value):
+        return e.Load(value.dtype, value.param, value.index, load.mask, load.other)
     guarded = e.rewrite(value, lambda n: _guarded(n, load.mask))
     assert load.other is not None
     return e.Select(load.dtype, mask_expression(load.mask), guarded, load.other)
@@ -192,30 +196,16 @@ def recomputes(kernel: Kernel, param: str) -> bool:
     """Whether some element of `param` may be read at more than one point of a stage."""
     for stage in stages(kernel.body):
         found = [node for node in e.walk(*roots(stage)) if isinstance(node, e.Load) and node.param == param]
-        if len(found) > 1:
+        points = Space({axis: kernel.extent(axis) for axis in stage_axes(stage)})
+        if len(found) > 1 or any(not _reads_once(node, points) for node in found):
             return True
-        for node in found:
-            used = {
-                s.name for entry in node.index if not isinstance(entry, e.Expr) for s in free_symbols(entry)
-            }
-            if any(isinstance(entry, e.Expr) for entry in node.index):
-                return True
-            for axis in stage_axes(stage):
-                if axis not in used and kernel.extent(axis) != 1:
-                    return True
-            if any(
-                len(free_symbols(entry) & {a.symbol for a in kernel.axes}) > 1
-                and not _is_radix(entry, kernel)
-                for entry in node.index
-                if not isinstance(entry, e.Expr)
-            ):
-                return True
     return False
 
 
-def _is_radix(entry: Dim, kernel: Kernel) -> bool:
-    """Whether an entry numbers its axes without collisions: i * extent(j) + j and the like."""
-    return _inverse_radix(entry, {axis.name: axis for axis in kernel.axes}) is not None
+def _reads_once(load: e.Load, points: Space) -> bool:
+    """Whether different points provably read different elements."""
+    dims = [entry for entry in load.index if not isinstance(entry, e.Expr)]
+    return len(dims) == len(load.index) and is_injective(dims, points)
 
 
 # --- a reader onto its producer's store

@@ -32,11 +32,11 @@ def evaluate_program(
     *,
     wide: bool = False,
 ) -> list[Array]:
-    """The outputs of `program` for `inputs`, which are in the model's order, after its plan has been replayed.
+    """The outputs of `program` for `inputs`, both in the model's order; its memory plan is replayed first.
 
     Symbols that are extents of inputs are read from the arrays; `symbols` gives the others that a call
     passes. `wide` is for every kernel what it is for `evaluate_kernel`. Raises ShapeError or InputError for
-    inputs that do not fit or break a guard, IndexFault for an index from data that is out of range,
+    inputs that do not fit or break a guard, IndexFault for an index from data out of range,
     InternalError for an unsound program.
     """
     env = {**_extents(program, inputs), **(symbols or {})}

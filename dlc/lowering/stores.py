@@ -9,8 +9,11 @@ from math import gcd
 
 from dlc.ir.dims import (
     Dim,
+    DimExpr,
+    FloorDiv,
     Mod,
     Symbol,
+    factors_of,
     floordiv,
     free_symbols,
     is_nonnegative,
@@ -51,9 +54,18 @@ def _determined(index: Sequence[Dim]) -> list[Dim]:
     while size < len(known):
         size = len(known)
         for entry in list(known):
-            if isinstance(entry, Mod) and floordiv(entry.dividend, entry.divisor) in known:
+            if not isinstance(entry, Mod):
+                continue
+            if floordiv(entry.dividend, entry.divisor) in known:
                 known[entry.dividend] = None
+            # The quotient may have lost a multiple of the divisor that the remainder does not show.
+            whole = (other * entry.divisor + entry for other in index if other is not entry)
+            known.update((dim, None) for dim in whole if not any(map(_divides, terms_of(dim)[0])))
     return list(known)
+
+
+def _divides(term: tuple[DimExpr, int]) -> bool:
+    return any(isinstance(factor, FloorDiv | Mod) for factor in factors_of(term[0]))
 
 
 def _digits(entry: Dim, left: set[str], space: Space) -> set[str]:

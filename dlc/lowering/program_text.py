@@ -1,0 +1,91 @@
+"""A program as text, for people: symbols, memory, kernels, steps.
+
+program {
+  symbol batch
+  arena 4096*batch bytes
+  input %x: f32[batch, 64] @ input 0
+  output %y: f32[batch, 10] @ output 0
+  constant 0 %w: f32[64, 10], 2560 bytes
+  step 0: kernel 0 matmul_relu(%x, %w, %hidden @ arena + 0)  # "fc1", "relu1"
+  step 1: host Unique(%hidden) -> %y: no kernel is written for Unique
+  kernel 0 {
+    ...
+  }
+}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dlc.ir.dims import to_text as dim_text
+from dlc.ir.text import guard_text, name_text, quoted, symbol_text
+from dlc.lowering.program import Bind, Buffer, Check, Host, Launch, Program, Step, StorageKind
+from dlc.lowering.text import to_text as kernel_text
+
+
+def program_text(program: Program, *, kernels: bool = True) -> str:
+    """The text of `program`, with that of its kernels unless told otherwise."""
+    return "\n".join(_lines(program, kernels)) + "\n"
+
+
+def _lines(program: Program, kernels: bool) -> Iterator[str]:
+    yield "program {"
+    for symbol in program.symbols:
+        yield f"  symbol {symbol_text(symbol, None)}"
+    for symbol in program.run_symbols:
+        yield f"  symbol {symbol_text(symbol, None)}, bound by a step"
+    for guard in program.guards:
+        yield f"  guard {guard_text(guard)}"
+    yield f"  arena {dim_text(program.arena)} bytes"
+    for buffer in program.inputs:
+        yield f"  input %{name_text(buffer.name)}: {buffer.type}{_place(buffer)}"
+    for buffer in program.outputs:
+        yield f"  output %{name_text(buffer.name)}: {buffer.type}{_place(buffer)}"
+    for index, constant in enumerate(program.constants):
+        held = f"{constant.data.dtype}{list(constant.data.shape)}, {constant.data.nbytes} bytes"
+        yield f"  constant {index} %{name_text(constant.name)}: {held}"
+    for number, step in enumerate(program.steps):
+        yield f"  step {number}: {_step_text(program, step)}"
+    for index, kernel in enumerate(program.kernels if kernels else ()):
+        first, *rest = kernel_text(kernel).splitlines()
+        yield f"  {first.replace('kernel', f'kernel {index}', 1)}"
+        yield from (f"  {line}" for line in rest)
+    yield "}"
+
+
+def decisions_text(program: Program) -> str:
+    """Why operators share kernels, or do not: one line a decision."""
+    lines = []
+    for d in program.decisions:
+        verdict = "fused" if d.fused else "apart"
+        lines.append(f"{verdict}: {quoted(d.producer)} -> {quoted(d.consumer)}: {d.reason}\n")
+    return "".join(lines)
+
+
+def _step_text(program: Program, step: Step) -> str:
+    match step:
+        case Launch(kernel, buffers, _, origins):
+            operands = ", ".join(map(_buffer_text, buffers))
+            comment = f"  # {', '.join(map(quoted, origins))}" if origins else ""
+            return f"kernel {kernel} {program.kernels[kernel].name}({operands}){comment}"
+        case Bind(symbol, buffer, index):
+            return f"bind {symbol.name} = element {index} of {_buffer_text(buffer)}"
+        case Check(guard, _):
+            return f"check {guard}"
+        case Host(_, node, inputs, outputs, reason):
+            operands = ", ".join("_" if b is None else _buffer_text(b) for b in inputs)
+            results = ", ".join(map(_buffer_text, outputs))
+            return f"host {node.op.name}({operands}) -> {results}: {reason}"
+
+
+def _buffer_text(buffer: Buffer) -> str:
+    place = _place(buffer) if buffer.storage.kind is StorageKind.ARENA else ""
+    return f"%{name_text(buffer.name)}{place}"
+
+
+def _place(buffer: Buffer) -> str:
+    storage = buffer.storage
+    where = "arena" if storage.kind is StorageKind.ARENA else f"{storage.kind.value} {storage.index}"
+    offset = "" if buffer.offset == 0 else f" + {dim_text(buffer.offset)}"
+    return f" @ {where}{offset}"
