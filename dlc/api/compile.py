@@ -210,4 +210,8 @@ def check(
         return CheckReport("", 0, {}, error.findings, ())
     nodes = len(model.graph.nodes)
     default_pipeline().run(model.graph)
-    return CheckReport(model.name, nodes, dict(model.opsets), (), host_reports(lower(model.graph)))
+    try:
+        hosts = host_reports(lower(model.graph))
+    except UnsupportedError as error:
+        return CheckReport(model.name, nodes, dict(model.opsets), error.findings, ())
+    return CheckReport(model.name, nodes, dict(model.opsets), (), hosts)
