@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dlc.errors import InputError, InternalError, ShapeError
+from dlc.errors import IndexFault, InputError, InternalError, ShapeError
 from dlc.ir.dims import Dim, Symbol, evaluate as evaluate_dim
 from dlc.ir.dtypes import from_numpy
 from dlc.ir.operator import Array
@@ -136,7 +136,11 @@ class _Run:
             problem = tensor.stale_halo() if param.access is Access.READ else None
             if problem is not None:
                 raise InternalError(f"step {number} reads %{buffer.name}: {problem}")
-        evaluate_kernel(kernel, tensors, self.env, wide=self.wide)
+        try:
+            evaluate_kernel(kernel, tensors, self.env, wide=self.wide)
+        except IndexFault as fault:
+            # Kernels are shared and know no origins; the launch does.
+            raise IndexFault(fault.message, node=", ".join(step.origins) or None) from None
 
     def _host(self, step: Host) -> None:
         """One node by its own evaluation."""
