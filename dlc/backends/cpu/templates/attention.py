@@ -20,8 +20,8 @@ from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.semantics import maximum_fast
 from dlc.backends.cpu.templates.attention_form import AttentionForm, Rows, attention_form, extent_of
 from dlc.backends.cpu.templates.attention_plan import AttentionPlan, plan_attention
-from dlc.backends.cpu.templates.attention_tile import Tile, dot_products, emit_transpose
-from dlc.backends.cpu.templates.row_product import FLOAT, LANES, VECTOR, Left, Right, accumulate
+from dlc.backends.cpu.templates.attention_tile import Queries, Tile, dot_products, emit_transpose
+from dlc.backends.cpu.templates.row_product import FLOAT, LANES, VECTOR, RowProduct, call_row_product
 from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim, ceildiv
 from dlc.lowering import expr as e
@@ -271,7 +271,7 @@ class _Attention:
         with b.loop(first, whole, tile.vectors, name="panel") as loop:
             self._score_tile(tile, block, loop.iv, packed)
         at = whole
-        for vectors in (4, 2, 1):
+        for vectors in (2, 1):
             if vectors < tile.vectors:
                 with b.if_(b.icmp("ne", b.and_(rest, vectors), 0)):
                     self._score_tile(Tile(tile.rows, vectors), block, at, packed)
@@ -282,14 +282,11 @@ class _Attention:
         missing = b.icmp("sgt", b.add(panel, tile.vectors), packed)
         with b.if_(missing), b.loop(0, tile.vectors, name="pack") as loop:
             self._pack(block, b.add(panel, loop.iv))
-        queries = Left(self.queries, plan.query_stride)
+        product = RowProduct(tile.rows, tile.vectors, plan.query_stride, LANES * width, LANES,
+                             plan.score_stride, depth=width)
         panels = b.offset(self.panels, b.mul(panel, LANES * width), t.f32)
-        offsets = tuple(v * LANES * width for v in range(tile.vectors))
-        sums = accumulate(b, tile.rows, 0, width, queries, Right(panels, LANES, offsets))
         target = b.offset(self.scores, b.mul(panel, LANES), t.f32)
-        for row, vectors in enumerate(sums):
-            for v, value in enumerate(vectors):
-                b.store(value, b.offset(target, row * plan.score_stride + v * LANES, t.f32))
+        call_row_product(b, product, self.queries, panels, width, LANES, target)
 
     def _score_directly(self, block: _Block) -> None:
         """As `_score`, from keys where they lie: a few queries with 16 / rows keys at a time."""
@@ -312,8 +309,8 @@ class _Attention:
         if last is not None:
             numbers = [b.smin(number, last) for number in numbers]
         places = [self._place(matrix, b.add(block.origin, number))[0] for number in numbers]
-        queries = Left(self.queries, plan.query_stride)
-        products = dot_products(b, queries, rows, places, self.form.head_size)
+        queries = Queries(self.queries, plan.query_stride, rows, self.form.head_size)
+        products = dot_products(b, queries, places)
         for row in range(min(rows, plan.block_rows)):
             part = products if rows == 1 else b.slice(products, row * keys, keys)
             b.store(part, b.offset(self.scores, b.add(first, row * plan.score_stride), t.f32))
@@ -396,17 +393,17 @@ class _Attention:
         b, plan, form = self.b, self.plan, self.form
         vectors = plan.value_stride // LANES
         parts = -(-vectors // tile.vectors)
-        tail = b.tail_mask(form.value_size % LANES) if form.value_size % LANES else None
+        values, stride = self.value_rows
+        depth = b.sub(block.stop, block.start)
+        weights = b.offset(self.scores, block.start, t.f32)
         for part in range(parts):
             first, end = vectors * part // parts, vectors * (part + 1) // parts
-            mask = tail if end == vectors and form.values.rows is not None else None
-            right = Right(*self.value_rows, tuple(v * LANES for v in range(first, end)), mask)
-            weights = Left(self.scores, plan.score_stride)
-            sums = accumulate(b, tile.rows, block.start, block.stop, weights, right)
-            for row, found in enumerate(sums):
-                for v, value in enumerate(found):
-                    place = row * plan.value_stride + (first + v) * LANES
-                    b.store(value, b.offset(self.results, place, t.f32))
+            tail = form.value_size % LANES if end == vectors and form.values.rows is not None else 0
+            product = RowProduct(tile.rows, end - first, plan.score_stride, LANES,
+                                 stride if isinstance(stride, int) else None, plan.value_stride, tail)
+            place = b.offset(values, b.add(b.mul(block.start, stride), first * LANES), t.f32)
+            target = b.offset(self.results, first * LANES, t.f32)
+            call_row_product(b, product, weights, place, depth, stride, target)
 
     def _finish(self, block: _Block, row: t.Value, member: t.Index, last: t.Value | None) -> None:
         """Store the result of a query, or add it to its state if more keys follow."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dlc.backends.cpu import types as t
 from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.backends.cpu.module import Module
-from dlc.backends.cpu.templates.row_product import LANES, VECTOR, Left
+from dlc.backends.cpu.templates.row_product import LANES, VECTOR
 from dlc.target import CpuTarget
 
 
@@ -25,11 +25,12 @@ class Tile:
 def tiles(target: CpuTarget) -> tuple[Tile, ...]:
     """The tiles of a target, largest first: accumulators, one vector of weights and a broadcast in registers.
 
-    With few queries more vectors are taken, so that enough chains are under way to hide their latency.
+    With few queries more vectors are taken, so that enough chains are under way to hide their latency. More
+    sizes would save little and cost code.
     """
     if target.avx512:
-        return Tile(8, 3), Tile(4, 5), Tile(2, 8), Tile(1, 8)
-    return Tile(6, 1), Tile(4, 1), Tile(2, 2), Tile(1, 4)
+        return Tile(8, 3), Tile(4, 4), Tile(1, 4)
+    return Tile(6, 1), Tile(2, 2), Tile(1, 4)
 
 
 def emit_transpose(module: Module, name: str, width: int) -> None:
@@ -54,22 +55,32 @@ def emit_transpose(module: Module, name: str, width: int) -> None:
             b.store(keys, b.offset(panel, (whole + feature) * LANES, t.f32))
 
 
-def dot_products(b: FunctionBuilder, queries: Left, rows: int, keys: Sequence[t.Value], width: int
-                 ) -> t.Value:
-    """The 16 products of `rows` queries with 16 / rows keys at the given addresses: lane row * keys + key.
+@dataclasses.dataclass(frozen=True)
+class Queries:
+    """A few queries of `width` features in memory, `stride` elements apart."""
+
+    pointer: t.Value
+    stride: int
+    rows: int
+    width: int
+
+
+def dot_products(b: FunctionBuilder, queries: Queries, keys: Sequence[t.Value]) -> t.Value:
+    """The 16 products of the queries with 16 / rows keys at the given addresses: lane row * keys + key.
 
     The lanes of a product are summed by halves at the end, for all products together.
     """
-    points = [(row, key) for row in range(rows) for key in range(len(keys))]
+    points = [(row, key) for row in range(queries.rows) for key in range(len(keys))]
     at_once = LANES if b.target.avx512 else 4
-    parts = [_partial_sums(b, queries, points[first:first + at_once], keys, width)
+    parts = [_partial_sums(b, queries, points[first:first + at_once], keys)
              for first in range(0, LANES, at_once)]
     return _fold(b, [_fold(b, part, LANES) for part in parts], LANES // at_once)
 
 
-def _partial_sums(b: FunctionBuilder, queries: Left, points: Sequence[tuple[int, int]],
-                  keys: Sequence[t.Value], width: int) -> list[t.Value]:
+def _partial_sums(b: FunctionBuilder, queries: Queries, points: Sequence[tuple[int, int]],
+                  keys: Sequence[t.Value]) -> list[t.Value]:
     """For each (row, key), the sums over features that fall into the same lane."""
+    width = queries.width
     whole = width - width % LANES
 
     def step(feature: t.Index, mask: t.Value | None, sums: Sequence[t.Value]) -> list[t.Value]:

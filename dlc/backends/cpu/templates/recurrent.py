@@ -16,7 +16,7 @@ from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame, Packing
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.templates.recurrent_form import recurrent_form
 from dlc.backends.cpu.templates.recurrent_plan import PhasePlan, RecurrentPlan, pack, plan_recurrent
-from dlc.backends.cpu.templates.row_product import LANES, VECTOR, Left, Right, accumulate
+from dlc.backends.cpu.templates.row_product import LANES, VECTOR, RowProduct, call_row_product
 from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim
 from dlc.lowering.kernel import Kernel, Store
@@ -89,23 +89,19 @@ class _Recurrent:
             tile = b.select(backwards, b.sub(plan.tiles - 1, loop.iv), b.value(loop.iv))
             at = b.add(b.mul(b.add(b.mul(self.direction, plan.tiles), tile), size), plan.at)
             weights = b.offset(self.frame.pointers[plan.phase.weights.param.name], at, t.f32)
-            right = Right(weights, plan.vectors * LANES, tuple(v * LANES for v in range(plan.vectors)))
             with b.loop(0, tiles, name="rows") as rows:
                 first = b.udiv(b.mul(rows.iv, self.count), tiles)
                 count = b.sub(b.udiv(b.mul(b.add(rows.iv, 1), self.count), tiles), first)
                 for each in b.switch(b.value(count), range(1, self.plan.tile_rows + 1), name="rows"):
-                    self._tile(plan, each, right, tile, first)
+                    self._tile(plan, each, weights, tile, first)
 
-    def _tile(self, plan: PhasePlan, rows: int, right: Right, tile: t.Index, first: t.Index) -> None:
+    def _tile(self, plan: PhasePlan, rows: int, weights: t.Value, tile: t.Index, first: t.Index) -> None:
         """The products of some sequences with a tile of weights."""
-        b = self.b
-        left = Left(self._place(self.buffers[plan.phase.source], first, 0), self.plan.stride)
-        sums = accumulate(b, rows, 0, self.form.units, left, right)
-        place = b.add(b.mul(first, plan.stride), b.mul(tile, plan.vectors * LANES))
-        target = b.offset(self.products, place, t.f32)
-        for row, vectors in enumerate(sums):
-            for v, value in enumerate(vectors):
-                b.store(value, b.offset(target, row * plan.stride + v * LANES, t.f32))
+        b, units, width = self.b, self.form.units, plan.vectors * LANES
+        product = RowProduct(rows, plan.vectors, self.plan.stride, LANES, width, plan.stride, depth=units)
+        left = self._place(self.buffers[plan.phase.source], first, 0)
+        target = b.offset(self.products, b.add(b.mul(first, plan.stride), b.mul(tile, width)), t.f32)
+        call_row_product(b, product, left, weights, units, width, target)
 
     # --- formulas, 16 units of one sequence at a time
 
