@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlc.api.report import FusionReport, HostReport, KernelReport, Report
+from dlc.api.selftest import NUMERICS, Numerics
 from dlc.errors import printable
 from dlc.ir.dims import Dim, to_text
+from dlc.ir.dtypes import DType
 from dlc.ir.graph import ShapeSource
+from dlc.ir.ops.quantization import DequantizeLinear, QuantizeLinear
+from dlc.ir.types import TensorType
 from dlc.runtime.call import Interface, Site
+from dlc.runtime.codec import encode
 from dlc.runtime.manifest import (
     CONSTANT_ALIGNMENT,
     Constant,
@@ -43,7 +48,7 @@ class Artifact:
     """A compiled model before it is loaded: what a package holds.
 
     `constants` are views of the weights, aligned to 64 bytes, in the driver's order. `hosts` are the host
-    steps of a model that has some, by step number.
+    steps of a model that has some, by step number. `target` names the manifest's target that `code` is for.
     """
 
     manifest: Manifest
@@ -54,6 +59,7 @@ class Artifact:
     report: Report
     hosts: Mapping[int, Host] = dataclasses.field(default_factory=dict)
     program: Program | None = None
+    target: str = "native"
 
     @property
     def size(self) -> int:
@@ -103,6 +109,7 @@ def assemble(
         constants=constants,
         symbols=symbols(model, program),
         options=options.to_dict(),
+        extra={NUMERICS: encode(numerics(model))},
     )
     members: dict[str, Content] = {
         CODE_MEMBER: code.object,
@@ -111,7 +118,26 @@ def assemble(
         REPORT_MEMBER: json.dumps(dataclasses.asdict(dataclasses.replace(report, phases=()))).encode(),
     }
     views = [weights[c.offset : c.offset + c.size].data for c in constants]
-    return Artifact(manifest, members, interface, views, code.object, report, host_steps(program), program)
+    return Artifact(
+        manifest,
+        members,
+        interface,
+        views,
+        code.object,
+        report,
+        host_steps(program),
+        program,
+        target.name,
+    )
+
+
+def numerics(model: ImportedModel) -> Numerics:
+    """What decides how exact the results of a model can be."""
+    types = [value.type for value in model.graph.values()]
+    floats = {type_.dtype for type_ in types if isinstance(type_, TensorType) and type_.dtype.is_float}
+    coarsest = max(floats, key=lambda dtype: (-dtype.bits, dtype.text), default=DType.F32)
+    quantized = any(isinstance(node.op, QuantizeLinear | DequantizeLinear) for node in model.graph.nodes)
+    return Numerics(coarsest.text, quantized)
 
 
 def abi_version() -> int:

@@ -51,7 +51,7 @@ def from_package(package: Package) -> Artifact:
     except (ValueError, TypeError, KeyError) as error:
         raise PackageError(f"the package's description is damaged: {error}") from None
     constants = [package.constant(constant) for constant in manifest.constants]
-    return Artifact(manifest, members, interface, constants, code[0], report)
+    return Artifact(manifest, members, interface, constants, code[0], report, target=target.name)
 
 
 def _interface(data: dict[str, Any]) -> Interface:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from dlc.api import selftest
 from dlc.api.assemble import Artifact
 from dlc.api.hosts import HostRunner
 from dlc.api.outputs import Outputs
 from dlc.api.report import Report
 from dlc.api.specs import InputBinder, TensorSpec, address, as_array, numpy_dtype, to_torch
-from dlc.errors import InputError, ResourceError, UnsupportedError, printable
+from dlc.errors import InputError, PackageError, ResourceError, UnsupportedError, printable
 from dlc.ir.dims import Symbol
 from dlc.runtime.arena import require_memory
 from dlc.runtime.call import Binding, CancelToken, NativeModel, PreparedCall as NativePreparedCall
-from dlc.runtime.package import write_package
+from dlc.runtime.manifest import Manifest
+from dlc.runtime.package import package_bytes, write_package
+from dlc.target.cpu import native
 
 #: Most combinations of input shapes whose plans are kept.
 _PLANS = 256
@@ -64,6 +67,7 @@ class CompiledModel:
         self._dtypes = tuple(spec.dtype for spec in self.inputs)
         self._from_shapes = not elements
         self._plans: dict[tuple[tuple[int, ...], ...], _Plan] = {}
+        self._foreign = _obstacle(manifest)
         limits = manifest.options.get("limits")
         bound = limits.get("arena_bytes") if isinstance(limits, Mapping) else None
         host = HostRunner(artifact) if artifact.hosts else None
@@ -167,6 +171,10 @@ class CompiledModel:
 
     def _plan(self, arrays: Sequence[np.ndarray[Any, Any]], numbers: tuple[int, ...]) -> _Plan:
         """The plan for these numbers of the symbols; kept where the shapes of `arrays` decide them."""
+        if self._foreign is not None:
+            raise UnsupportedError(
+                self._foreign, hint="save the model and run it there", code="unsupported/target"
+            )
         binding = self._native.bind(numbers)
         plan = _Plan(
             binding, tuple(zip(binding.output_shapes, (spec.dtype for spec in self.outputs), strict=True))
@@ -224,19 +232,43 @@ class CompiledModel:
 
     # --- the model itself
 
+    @property
+    def manifest(self) -> Manifest:
+        """What the package says of the model, without the digests of its members."""
+        return self._artifact.manifest
+
+    @property
+    def target(self) -> str:
+        """The name of the target whose code this is."""
+        return self._artifact.target
+
     def report(self) -> Report:
         """What the compiler did: phases, kernels, fusions with reasons, native share, memory."""
         return self._artifact.report
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model as a package. Raises ResourceError when the file cannot be written."""
-        self._require_no_hosts()
-        write_package(self._artifact.manifest, self._artifact.members, path)
+    def save(self, path: str | os.PathLike[str], *, self_test: bool = True) -> None:
+        """Write the model as a package. Raises ResourceError when the file cannot be written.
 
-    def to_bytes(self) -> bytes:
-        """The model as a package in memory."""
+        With `self_test` the model is run on small inputs, and the package tells how to make them and what
+        came out, so that `dlc verify` can repeat that anywhere. A model that is closed, made for another
+        machine or whose results are random gets none.
+        """
+        manifest = self._manifest_to_save(self_test)
+        write_package(manifest, self._artifact.members, path)
+
+    def to_bytes(self, *, self_test: bool = True) -> bytes:
+        """The model as a package in memory; see :meth:`save`."""
+        return package_bytes(self._manifest_to_save(self_test), self._artifact.members)
+
+    def _manifest_to_save(self, self_test: bool) -> Manifest:
+        manifest = self.manifest
         self._require_no_hosts()
-        return self._artifact.to_bytes()
+        if self_test and selftest.KEY not in manifest.extra and self._foreign is None:
+            found = selftest.record(self)
+            if found is not None:
+                manifest = replace(manifest, extra={**manifest.extra, selftest.KEY: found})
+                self._artifact = replace(self._artifact, manifest=manifest)
+        return manifest
 
     def _require_no_hosts(self) -> None:
         if self._artifact.hosts:
@@ -249,7 +281,7 @@ class CompiledModel:
     def __reduce__(self) -> tuple[Any, ...]:
         from dlc.api.load import load
 
-        return load, (self.to_bytes(),)
+        return load, (self.to_bytes(self_test=False),)
 
     def close(self) -> None:
         """Unload the code; the model cannot be called afterwards."""
@@ -281,6 +313,16 @@ class PreparedModelCall:
         """Run once; returns the same outputs object each time."""
         self._call()
         return self.outputs
+
+
+def _obstacle(manifest: Manifest) -> str | None:
+    """Why this machine cannot run the code of `manifest`, if it cannot."""
+    machine = native()
+    try:
+        manifest.target_for(machine.triple, machine.features)
+    except PackageError as error:
+        return error.message
+    return None
 
 
 def _writable(spec: TensorSpec, array: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:

@@ -40,6 +40,7 @@ from dlc.options import ShapeSpec
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the report (phases, kernels, fusions with reasons) as JSON to this file.",
 )
+@click.option("--no-self-test", is_flag=True, help="Leave out the test that `dlc verify PACKAGE` repeats.")
 @dim_option
 @compile_options
 @json_option
@@ -48,6 +49,7 @@ def command(
     package: Path,
     targets: tuple[str, ...],
     report_file: Path | None,
+    no_self_test: bool,
     dims: Mapping[str, ShapeSpec],
     options: Mapping[str, Any],
     output: Output,
@@ -57,7 +59,7 @@ def command(
     started = time.perf_counter()
     compiled = dlc.compile(model, target=target, shapes=dims, progress=output.progress, **options)
     seconds = time.perf_counter() - started
-    compiled.save(package)
+    compiled.save(package, self_test=not no_self_test)
     report = compiled.report()
     if report_file is not None:
         report_file.write_text(report.to_json() + "\n")

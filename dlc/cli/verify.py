@@ -58,16 +58,20 @@ def command(
     options: Mapping[str, Any],
     output: Output,
 ) -> int:
-    """Compile MODEL (an ONNX file), run it next to another engine and compare the outputs."""
+    """Compile MODEL (an ONNX file), run it next to another engine and compare the outputs.
+
+    A package repeats its own self-test, which takes neither the model nor another engine; or it is compared
+    with stored outputs, given --inputs and --against as .npz files.
+    """
     from dlc.verify.verification import runner, verify
 
-    if is_package(model):
-        raise click.UsageError("give the ONNX model, and the package with --package")
-    compiled = open_model(package or model, dims, threads, options)
+    if is_package(model) and (package is not None or bisect):
+        raise click.UsageError("--package and --bisect need the ONNX model")
+    compiled = None if is_package(model) else runner(open_model(package or model, dims, threads, options))
     results = [
         verify(
             model,
-            model=runner(compiled),
+            model=compiled,
             against=against,
             inputs=source,
             seed=seed,

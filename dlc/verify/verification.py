@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import dlc
 
-#: A model as `dlc.compile` takes it.
+#: A model as `dlc.compile` takes it, or a package.
 Source: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
 #: A compiled model: inputs by name to outputs by name.
 Runner = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -36,7 +36,7 @@ _QUANTIZED = frozenset(
 
 
 def verify(
-    source: Source,
+    source: Source | dlc.CompiledModel,
     *,
     model: Runner | None = None,
     against: str | os.PathLike[str] | Mapping[str, Array] = "onnxruntime",
@@ -53,7 +53,8 @@ def verify(
 ) -> Verification:
     """Compile `source` and compare its outputs with another engine's, with float64 as the judge.
 
-    source    an ONNX file, its bytes or a ModelProto
+    source    an ONNX file, its bytes or a ModelProto; or a package or compiled model, whose self-test is
+              repeated, or which is compared with stored outputs if both `inputs` and `against` are stored
     model     something else to judge than `dlc.compile(source)`: a callable from named inputs to named
     outputs
     against   "onnxruntime" (where it cannot run the model: the reference), "reference" (the evaluator that
@@ -69,6 +70,10 @@ def verify(
 
     Raises what `dlc.compile` raises, and UnsupportedError when the other engine cannot run the model.
     """
+    if is_compiled(source):
+        from dlc.verify.replay import verify_package
+
+        return verify_package(source, against, inputs, threads)
     proto = load_model(source)
     name = model_label(Path(source)) if isinstance(source, str | os.PathLike) else printable(proto.graph.name)
     values = _inputs(proto, inputs, seed, shapes)
@@ -99,6 +104,17 @@ def verify(
     wrong = None if verification.agrees else expected
     bisection = find(source, values, options=chosen, expected=wrong, exact=exact, progress=progress)
     return replace(verification, bisection=bisection)
+
+
+def is_compiled(source: object) -> TypeGuard[str | os.PathLike[str] | bytes | dlc.CompiledModel]:
+    """Whether `source` is a package, by its name or its first bytes, or a compiled model."""
+    from dlc.api.model import CompiledModel
+
+    if isinstance(source, bytes):
+        return source.startswith(b"PK\x03\x04")
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source).endswith(".dlc")
+    return isinstance(source, CompiledModel)
 
 
 def judge(

@@ -62,7 +62,8 @@ class StandIn:
     def __call__(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(map(self.compiler.fault, self._engine.run(values).values()))
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, *, self_test: bool) -> None:
+        self.compiler.self_tests.append(self_test)
         path.write_bytes(self.source.read_bytes())
 
     def report(self) -> Report:
@@ -74,6 +75,7 @@ class Compiler:
     """Takes the place of dlc.compile and dlc.load. `fault` changes each output, to play one that is wrong."""
 
     made: list[StandIn] = field(default_factory=list)
+    self_tests: list[bool] = field(default_factory=list)
     fault: Callable[[Any], Any] = copy.copy
 
     def __call__(self, source: Any, **options: Any) -> StandIn:

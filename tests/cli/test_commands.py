@@ -40,7 +40,8 @@ def test_compile(cli: Callable[..., Any], compiler: Any, tmp_path: Path) -> None
         "external_data_dir": None,
         "limits": Limits(nodes=77),
     }
-    text = cli("compile", DIGITS, "-o", package, "--report", tmp_path / "r.json")
+    text = cli("compile", DIGITS, "-o", package, "--report", tmp_path / "r.json", "--no-self-test")
+    assert compiler.self_tests == [True, False]
     assert json.loads((tmp_path / "r.json").read_text()) == {"kernels": 3}
     assert "conv + norm + relu" in text.out and "m.dlc: 0.2 MiB, compiled in" in text.out
     assert compiler.made[1].options["target"] == "native"
