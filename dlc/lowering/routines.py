@@ -13,6 +13,7 @@ from typing import TypeAlias
 from dlc.ir.dims import Dim
 from dlc.ir.operator import Array
 from dlc.ir.ops.reduction import TopK
+from dlc.ir.ops.roi import RoiAlign
 
 #: A routine's options with dims replaced by their numbers.
 Options: TypeAlias = Mapping[str, int | str | bool | float]
@@ -41,6 +42,18 @@ def _top_k(arrays: Sequence[Array], options: Options) -> Sequence[Array]:
     return operator.evaluate(arrays, _number)
 
 
+def _roi_align(arrays: Sequence[Array], options: Options) -> Sequence[Array]:
+    operator = RoiAlign(
+        mode=str(options["mode"]),
+        output_height=int(options["output_height"]),
+        output_width=int(options["output_width"]),
+        sampling_ratio=int(options["sampling_ratio"]),
+        spatial_scale=float(options["spatial_scale"]),
+        half_pixel=bool(options["half_pixel"]),
+    )
+    return operator.evaluate(arrays, _number)
+
+
 def _number(dim: Dim) -> int:
     if not isinstance(dim, int):
         raise TypeError(f"{dim} is no number")
@@ -49,8 +62,15 @@ def _number(dim: Dim) -> int:
 
 #: The routines by name. top_k: the k largest (or smallest) elements along an axis and their positions (i64);
 #: of equal elements the one of lower position comes first, and NaN counts as larger than every number.
+#: roi_align: bins of bilinear samples in regions of x.
 ROUTINES: Mapping[str, RoutineMeaning] = {
     "top_k": RoutineMeaning(
         ("x",), ("values", "indices"), frozenset({"axis", "k", "largest", "sorted"}), _top_k
+    ),
+    "roi_align": RoutineMeaning(
+        ("x", "rois", "images"),
+        ("y",),
+        frozenset({"mode", "output_height", "output_width", "sampling_ratio", "spatial_scale", "half_pixel"}),
+        _roi_align,
     ),
 }

@@ -61,4 +61,3 @@ def _power_of_two(x: e.Expr, saturate: bool, round_mode: str) -> e.Expr:
         invalid = e.Binary(DType.BOOL, "or", invalid, compare("ne", nearest, power))
     code = select(invalid, const(255, DType.I64), binary("add", nearest, 127))
     return cast(cast(code, DType.U8), DType.F8E8M0, e.CastMode.BITS)
-

@@ -77,9 +77,7 @@ def _sample(draft: Draft, x: Value, plane: list[Index], at: list[e.Expr], dtype:
     """Linear interpolation of a plane of x at positions along its axes; elements outside count as 0."""
     space = x.tensor.shape[2:]
     low = [unary("floor", position) for position in at]
-    first = [
-        cast(cast(floor, DType.I32, e.CastMode.SATURATE), DType.I64, e.CastMode.WRAP) for floor in low
-    ]
+    first = [cast(cast(floor, DType.I32, e.CastMode.SATURATE), DType.I64, e.CastMode.WRAP) for floor in low]
     total: e.Expr | None = None
     for corner in itertools.product((0, 1), repeat=len(space)):
         weight: e.Expr | None = None

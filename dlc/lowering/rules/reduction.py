@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dlc.ir.dims import Dim, Symbol, product
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Node
-from dlc.ir.ops.reduction import ArgReduce, Cumulative, Reduce
+from dlc.ir.ops.reduction import ArgReduce, Cumulative, Reduce, TopK
 from dlc.lowering import expr as e
 from dlc.lowering.draft import Draft, binary, cast, const, unary
 from dlc.lowering.kernel import Access, AxisKind, Monoid, State, Store
@@ -146,3 +146,17 @@ def cumulative(draft: Draft, node: Node) -> None:
         cast(before if op.exclusive else after, node.outputs[0].tensor.dtype),
     )
     draft.recur(everything[op.axis], (State(local, const(start, x.dtype), after),), (body,), op.reverse)
+
+
+@rule(TopK)
+def top_k(draft: Draft, node: Node) -> None:
+    """The k best elements along an axis and their positions: a routine."""
+    assert isinstance(node.op, TopK)
+    op, (values, indices) = node.op, node.outputs
+    params = [
+        draft.param(draft.operand(0)),
+        draft.param(values, Access.WRITE),
+        draft.param(indices, Access.WRITE),
+    ]
+    axis = op.axis % values.tensor.rank
+    draft.routine("top_k", params, axis=axis, k=op.k, largest=op.largest, sorted=op.sorted)

@@ -3,13 +3,19 @@ from __future__ import annotations
 
 from dlc.backends.cpu.compiled import CompiledKernel
 from dlc.backends.cpu.module import Module
-from dlc.backends.cpu.templates import attention, convolution, depthwise, gemm, nest, recurrent
+from dlc.backends.cpu.templates import attention, convolution, depthwise, gemm, nest, recurrent, roi, topk
 from dlc.backends.cpu.templates.template import Match
 from dlc.lowering.kernel import Kernel
 
 
 def emit_kernel(module: Module, name: str, kernel: Kernel) -> CompiledKernel:
     """Write the function of `kernel`, by the first template that takes it."""
+    rows = topk.match(kernel, module.target)
+    if isinstance(rows, Match):
+        return topk.emit(module, name, rows)
+    regions = roi.match(kernel, module.target)
+    if isinstance(regions, Match):
+        return roi.emit(module, name, regions)
     found = convolution.match(kernel)
     if isinstance(found, convolution.Match):
         return convolution.emit(module, name, found)
