@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlc.api.description import KEY as DESCRIPTION, describe_model
 from dlc.api.report import FusionReport, HostReport, KernelReport, Report
 from dlc.api.selftest import NUMERICS, Numerics
 from dlc.errors import printable
 from dlc.ir.dims import Dim, to_text
 from dlc.ir.dtypes import DType
-from dlc.ir.graph import ShapeSource
+from dlc.ir.graph import ElementSource, ShapeSource
 from dlc.ir.ops.quantization import DequantizeLinear, QuantizeLinear
 from dlc.ir.types import TensorType
 from dlc.runtime.call import Interface, Site
@@ -109,7 +110,7 @@ def assemble(
         constants=constants,
         symbols=symbols(model, program),
         options=options.to_dict(),
-        extra={NUMERICS: encode(numerics(model))},
+        extra={NUMERICS: encode(numerics(model)), DESCRIPTION: encode(describe_model(model))},
     )
     members: dict[str, Content] = {
         CODE_MEMBER: code.object,
@@ -162,7 +163,7 @@ def symbols(model: ImportedModel, program: Program) -> tuple[Symbol, ...]:
         if isinstance(source, ShapeSource):
             result.append(Symbol(symbol.name, low, symbol.hi, name, axis=source.axis))
         else:
-            element = None if name is None else source.index
+            element = source.index if isinstance(source, ElementSource) and name is not None else None
             result.append(Symbol(symbol.name, low, symbol.hi, name, element=element))
     return tuple(result)
 

@@ -60,9 +60,31 @@ def compile(
         "limits": Limits() if limits is None else limits,
         "external_data_dir": external_data_dir,
     }
-    options = Options(**given)  # which checks and converts each of them
+    return compile_hooked(source, Options(**given), progress or (lambda _: None))
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """How to look into a compilation; it then leaves the compile cache out.
+
+    `skip` names passes to leave out. `dump` receives a file name and the text of each form of the model.
+    """
+
+    skip: tuple[str, ...] = ()
+    dump: Callable[[str, str], None] | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to look into."""
+        return bool(self.skip) or self.dump is not None
+
+
+def compile_hooked(
+    source: Source, options: Options, progress: Progress, hooks: Hooks | None = None
+) -> CompiledModel:
+    """:func:`compile` with its options as an object, and `hooks`."""
     try:
-        artifact = build(source, options, progress or (lambda _: None))
+        artifact = build(source, options, progress, hooks or Hooks())
         return CompiledModel(artifact, threads=options.threads)
     except (Error, MemoryError):
         raise
@@ -86,7 +108,7 @@ class _Clock:
         return result
 
 
-def build(source: Source, options: Options, progress: Progress) -> Artifact:
+def build(source: Source, options: Options, progress: Progress, hooks: Hooks) -> Artifact:
     """Everything that a compiled model consists of, in memory or from the compile cache."""
     from dlc.api import cached
     from dlc.target.cpu import resolve
@@ -94,12 +116,15 @@ def build(source: Source, options: Options, progress: Progress) -> Artifact:
     refuse_unavailable(options)
     target = resolve(options.targets[0])
     clock = _Clock(progress)
-    key = clock.run("hash", lambda: cached.key(source, options, target)) if options.cache else None
+    use_cache = options.cache and not hooks.any
+    key = clock.run("hash", lambda: cached.key(source, options, target)) if use_cache else None
     if key is not None:
         found = cached.find(key)
         if found is not None:
-            return from_package_bytes(found)
-    artifact = _compile(source, options, target, clock)
+            artifact: Artifact = clock.run("cache", lambda: from_package_bytes(found))
+            report = dataclasses.replace(artifact.report, phases=tuple(clock.phases))
+            return dataclasses.replace(artifact, report=report)
+    artifact = _compile(source, options, target, clock, hooks)
     # A package holds no host steps: what has them is compiled every time.
     if key is not None and not artifact.hosts:
         cached.store(key, artifact)
@@ -127,10 +152,12 @@ def refuse_unavailable(options: Options) -> None:
         )
 
 
-def _compile(source: Source, options: Options, target: Any, clock: _Clock) -> Artifact:
+def _compile(source: Source, options: Options, target: Any, clock: _Clock, hooks: Hooks) -> Artifact:
     from dlc.backends.cpu.backend import generate
     from dlc.frontend.onnx.importer import import_model
+    from dlc.ir.text import to_text
     from dlc.lowering.lower import lower
+    from dlc.lowering.program_text import decisions_text, program_text
     from dlc.passes.pipeline import default_pipeline
 
     model = clock.run(
@@ -144,19 +171,40 @@ def _compile(source: Source, options: Options, target: Any, clock: _Clock) -> Ar
         ),
     )
     nodes = len(model.graph.nodes)
-    results = clock.run(
-        "optimize", lambda: default_pipeline(options.optimize, options.limits).run(model.graph)
-    )
+    pipeline = default_pipeline(options.optimize, options.limits).without(*hooks.skip)
+    dump = hooks.dump
+    if dump is not None:
+        dump("00-import.ir", to_text(model.graph, digests=False))
+    results = clock.run("optimize", lambda: pipeline.run(model.graph, dump=_numbered(dump)))
     program = clock.run("lower", lambda: lower(model.graph))
+    if dump is not None:
+        dump("program.txt", program_text(program))
+        dump("fusion.txt", decisions_text(program))
     if options.strict:
         refuse_hosts(program)
     code = clock.run("generate", lambda: generate(program, target, options.limits))
+    if dump is not None:
+        dump("module.ll", code.text)
     rewrites = [
         (f"{step.name}: {rule}", count)
         for step, statistics, _ in results.steps
         for rule, count in sorted(statistics.rewrites.items())
     ]
-    return assemble(model, options, target, code, clock.phases, nodes, rewrites)
+    artifact = assemble(model, options, target, code, clock.phases, nodes, rewrites)
+    passes = tuple((str(step), seconds) for step, _, seconds in results.steps)
+    return dataclasses.replace(artifact, report=dataclasses.replace(artifact.report, passes=passes))
+
+
+def _numbered(dump: Callable[[str, str], None] | None) -> Callable[[str, str], None] | None:
+    """`dump` for the texts after passes, which come as "00-dead-code" and become files from 01 on."""
+    if dump is None:
+        return None
+
+    def after(name: str, text: str) -> None:
+        number, _, step = name.partition("-")
+        dump(f"{int(number) + 1:02d}-{step}.ir", text)
+
+    return after
 
 
 def refuse_hosts(program: Any) -> None:

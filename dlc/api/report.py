@@ -40,7 +40,7 @@ class HostReport:
 @dataclasses.dataclass(frozen=True)
 class Report:
     """The report of a compilation. Seconds are wall time; bytes of the arena are text when sizes are
-    symbolic.
+    symbolic. Phases and passes are known where the model was compiled, not where it was loaded.
     """
 
     model: str
@@ -54,6 +54,7 @@ class Report:
     constant_bytes: int
     arena_bytes: str
     code_bytes: int
+    passes: tuple[tuple[str, float], ...] = ()
 
     @property
     def native_share(self) -> float:
@@ -72,6 +73,7 @@ class Report:
             **{
                 **data,
                 "phases": tuple((name, seconds) for name, seconds in data["phases"]),
+                "passes": tuple((name, seconds) for name, seconds in data.get("passes", ())),
                 "rewrites": tuple((name, count) for name, count in data["rewrites"]),
                 "kernels": tuple(KernelReport(**{**k, "nodes": tuple(k["nodes"])}) for k in data["kernels"]),
                 "hosts": tuple(HostReport(**h) for h in data["hosts"]),

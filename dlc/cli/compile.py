@@ -6,15 +6,18 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import dlc
 from dlc.cli.output import Output
 from dlc.cli.parameters import EXISTING_FILE, compile_options, dim_option, json_option
-from dlc.errors import printable
-from dlc.options import ShapeSpec
+from dlc.errors import InputError, printable
+from dlc.options import Options, ShapeSpec
+
+if TYPE_CHECKING:
+    from dlc.passes.manager import Pipeline
 
 
 @click.command("compile")
@@ -41,6 +44,17 @@ from dlc.options import ShapeSpec
     help="Write the report (phases, kernels, fusions with reasons) as JSON to this file.",
 )
 @click.option("--no-self-test", is_flag=True, help="Leave out the test that `dlc verify PACKAGE` repeats.")
+@click.option("--print-passes", is_flag=True, help="List the passes that are run, with their options.")
+@click.option("--skip", metavar="PASS", multiple=True, help="Leave out this pass. Repeatable.")
+@click.option(
+    "--dump-ir",
+    "folder",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the model as imported and after each pass, its program with kernels, the reasons for "
+    "fusions and its LLVM IR as text files into this folder.",
+)
+@click.option("--timings", is_flag=True, help="Show the time of each phase and of each pass.")
 @dim_option
 @compile_options
 @json_option
@@ -50,19 +64,28 @@ def command(
     targets: tuple[str, ...],
     report_file: Path | None,
     no_self_test: bool,
+    print_passes: bool,
+    skip: tuple[str, ...],
+    folder: Path | None,
+    timings: bool,
     dims: Mapping[str, ShapeSpec],
     options: Mapping[str, Any],
     output: Output,
 ) -> None:
     """Compile MODEL (an ONNX file) and save the package."""
     target = targets if len(targets) > 1 else (targets or ("native",))[0]
+    given = {"target": target, "shapes": dims, **options}
+    pipeline = _pipeline(Options(**given), skip)
     started = time.perf_counter()
-    compiled = dlc.compile(model, target=target, shapes=dims, progress=output.progress, **options)
+    if skip or folder is not None:
+        compiled = _compile_hooked(model, given, skip, folder, output)
+    else:
+        compiled = dlc.compile(model, progress=output.progress, **given)
     seconds = time.perf_counter() - started
     compiled.save(package, self_test=not no_self_test)
     report = compiled.report()
     if report_file is not None:
-        report_file.write_text(report.to_json() + "\n")
+        _write(report_file, report.to_json() + "\n")
     size = package.stat().st_size
     data = {
         "package": str(package),
@@ -70,5 +93,52 @@ def command(
         "seconds": seconds,
         "report": json.loads(report.to_json()),
     }
-    text = f"{printable(str(package))}: {size / 2**20:.1f} MiB, compiled in {seconds:.2f} s"
-    output.result(data, text, str(report))
+    if print_passes:
+        data["passes"] = [{"pass": str(step), "numerics": step.numerics.value} for step in pipeline.passes]
+    lines = _pass_lines(pipeline) if print_passes else []
+    lines.append(f"{printable(str(package))}: {size / 2**20:.1f} MiB, compiled in {seconds:.2f} s")
+    lines.append(str(report))
+    output.result(data, *lines, *(_timing_lines(report) if timings else ()))
+
+
+def _pipeline(options: Options, skip: tuple[str, ...]) -> Pipeline:
+    """The passes that are run; InputError for one to skip that does not exist."""
+    from dlc.passes.pipeline import default_pipeline
+
+    return default_pipeline(options.optimize, options.limits).without(*skip)
+
+
+def _compile_hooked(
+    model: Path, given: Mapping[str, Any], skip: tuple[str, ...], folder: Path | None, output: Output
+) -> dlc.CompiledModel:
+    """Compile without the cache, leaving passes out and writing texts."""
+    from dlc.api.compile import Hooks, compile_hooked
+
+    def dump(name: str, text: str) -> None:
+        assert folder is not None
+        _write(folder / name, text)
+
+    hooks = Hooks(skip, None if folder is None else dump)
+    return compile_hooked(model, Options(**given), output.progress, hooks)
+
+
+def _pass_lines(pipeline: Pipeline) -> list[str]:
+    """One pass a line."""
+    if not pipeline.passes:
+        return ["no passes"]
+    width = max(len(str(step)) for step in pipeline.passes)
+    return [f"{step!s:<{width}}  {step.numerics.value}" for step in pipeline.passes]
+
+
+def _timing_lines(report: dlc.Report) -> list[str]:
+    """Times of phases and passes, in milliseconds."""
+    lines = [f"{1e3 * seconds:10.2f} ms  {name}" for name, seconds in report.phases]
+    return [*lines, *(f"{1e3 * seconds:10.2f} ms  pass {name}" for name, seconds in report.passes)]
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write '{path}': {error.strerror}", code="input/file") from None

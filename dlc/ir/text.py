@@ -92,6 +92,11 @@ def value_text(value: Value | None) -> str:
     return "_" if value is None else f"%{name_text(value.name)}"
 
 
+def node_text(node: Node) -> str:
+    """The statement of a node, its regions included."""
+    return "\n".join(line.removeprefix("  ") for line in _node_lines(node, digests=False)) + "\n"
+
+
 def type_text(type_: Type) -> str:
     """A type; its own text form."""
     match type_:
