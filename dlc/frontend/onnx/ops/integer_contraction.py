@@ -26,7 +26,7 @@ def matmul_integer(ctx: NodeContext) -> Value:
     a, b, a_zero = ctx.required(0), ctx.required(1), ctx.optional(2)
     if a_zero is not None:
         a_zero = _of_rows(ctx, a_zero, a)
-    return matrix_product(ctx, _centred(ctx, a, a_zero), _centred(ctx, b, ctx.optional(3)))
+    return matrix_product(ctx, centred(ctx, a, a_zero), centred(ctx, b, ctx.optional(3)))
 
 
 @importer("ConvInteger", since=10)
@@ -36,7 +36,7 @@ def conv_integer(ctx: NodeContext) -> Value:
     x, w, w_zero = ctx.required(0), ctx.required(1), ctx.optional(3)
     if w_zero is not None:
         w_zero = _of_filters(ctx, w_zero, w)
-    return ctx.add(op, _centred(ctx, x, ctx.optional(2)), _centred(ctx, w, w_zero))
+    return ctx.add(op, centred(ctx, x, ctx.optional(2)), centred(ctx, w, w_zero))
 
 
 @importer("QLinearMatMul", since=10)
@@ -46,9 +46,9 @@ def qlinear_matmul(ctx: NodeContext) -> Value:
     Scales and zero points are scalars, or belong to rows of a and y and columns of b.
     """
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (ctx.required(index) for index in range(8))
-    sums = matrix_product(ctx, _centred(ctx, a, _of_rows(ctx, a_zero, a)), _centred(ctx, b, b_zero))
-    scale = _product_scale(ctx, _of_rows(ctx, a_scale, a), b_scale, _of_rows(ctx, y_scale, a))
-    return _quantized(ctx, sums, scale, y_zero, axis=max(sums.tensor.rank - 2, 0))
+    sums = matrix_product(ctx, centred(ctx, a, _of_rows(ctx, a_zero, a)), centred(ctx, b, b_zero))
+    scale = product_scale(ctx, _of_rows(ctx, a_scale, a), b_scale, _of_rows(ctx, y_scale, a))
+    return requantized(ctx, sums, scale, y_zero, axis=max(sums.tensor.rank - 2, 0))
 
 
 @importer("QLinearConv", since=10)
@@ -58,13 +58,13 @@ def qlinear_conv(ctx: NodeContext) -> Value:
     The weights' scale and zero point are scalars or belong to the output channels.
     """
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = (ctx.required(index) for index in range(8))
-    sums = ctx.add(conv_operator(ctx, x=0, w=3), _centred(ctx, x, x_zero),
-                   _centred(ctx, w, _of_filters(ctx, w_zero, w)), ctx.optional(8))
-    scale = _product_scale(ctx, x_scale, channel_vector(ctx, w_scale, x.tensor.rank), y_scale)
-    return _quantized(ctx, sums, scale, y_zero, axis=1)
+    sums = ctx.add(conv_operator(ctx, x=0, w=3), centred(ctx, x, x_zero),
+                   centred(ctx, w, _of_filters(ctx, w_zero, w)), ctx.optional(8))
+    scale = product_scale(ctx, x_scale, channel_vector(ctx, w_scale, x.tensor.rank), y_scale)
+    return requantized(ctx, sums, scale, y_zero, axis=1)
 
 
-def _centred(ctx: NodeContext, value: Value, zero_point: Value | None) -> Value:
+def centred(ctx: NodeContext, value: Value, zero_point: Value | None) -> Value:
     """`value` minus its zero point: in i32, or in f32 when it is a float."""
     wide = DType.F32 if value.tensor.dtype.is_float else DType.I32
     result = ctx.add(Cast(wide), value)
@@ -89,14 +89,14 @@ def _of_filters(ctx: NodeContext, parameter: Value, weights: Value) -> Value:
     return ctx.add(Reshape((shape[0], *[1] * (weights.tensor.rank - 1))), parameter)
 
 
-def _product_scale(ctx: NodeContext, x: Value, w: Value, y: Value) -> Value:
+def product_scale(ctx: NodeContext, x: Value, w: Value, y: Value) -> Value:
     """scale(x) * scale(w) / scale(y) in float32."""
     wide = [value if value.tensor.dtype is DType.F32 else ctx.add(Cast(DType.F32), value)
             for value in (x, w, y)]
     return ctx.add(Binary("div"), ctx.add(Binary("mul"), wide[0], wide[1]), wide[2])
 
 
-def _quantized(ctx: NodeContext, sums: Value, scale: Value, zero_point: Value, axis: int) -> Value:
+def requantized(ctx: NodeContext, sums: Value, scale: Value, zero_point: Value, axis: int) -> Value:
     """`sums` times `scale` plus `zero_point` (scalar or vector along `axis`), in the zero point's type."""
     real = sums if sums.tensor.dtype is DType.F32 else ctx.add(Cast(DType.F32), sums)
     scaled = ctx.add(Binary("mul"), real, scale)

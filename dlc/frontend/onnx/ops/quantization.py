@@ -78,6 +78,11 @@ def dynamic_quantize_linear(ctx: NodeContext) -> tuple[Value, ...]:
     x = ctx.required(0)
     if x.tensor.dtype is not DType.F32:
         ctx.fail(f"the operand must be of type f32, but is {x.type}")
+    return dynamically_quantized(ctx, x)
+
+
+def dynamically_quantized(ctx: NodeContext, x: Value) -> tuple[Value, Value, Value]:
+    """The f32 tensor `x` in u8, and its scale and zero point as DynamicQuantizeLinear chooses them."""
     add = ctx.builder.add
     axes = tuple(range(x.tensor.rank))
     zero, steps = ctx.const(0.0, DType.F32), ctx.const(255.0, DType.F32)
