@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+from dlc.ir.dtypes import DType
+from dlc.ir.operator import Operator, OperatorClass
 from dlc.ir.ops.normalization import (
     LRN,
     BatchNorm,
@@ -21,8 +25,10 @@ from dlc.ir.ops.normalization import (
     Softmax,
 )
 from dlc.ir.ops.reduction import ArgReduce, Cumulative, Reduce, TopK
+from dlc.ir.types import TensorType, Type
 from dlc.lowering.draft import Names
 from dlc.lowering.rules.registry import NotLowered, lower_node
+from dlc.verify.tolerances import Work
 from tests.lowering.kernels import check_rule, node_of
 from tests.lowering.rules.test_pointwise import integers, random
 
@@ -155,7 +161,30 @@ def test_batch_norm_of_one_axis() -> None:
     check_rule(BatchNorm(1e-5), random(5), *one)
 
 
-@pytest.mark.parametrize("op", [LRN(3, 1e-4, 0.75, 1.0), TopK(0, 2)], ids=str)
-def test_operators_without_a_rule_say_so(op: Any) -> None:
-    with pytest.raises(NotLowered, match="no kernel"):
-        lower_node(node_of(op, random(4, 6, 3)), Names())
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_local_response_normalization(size: int) -> None:
+    check_rule(LRN(size, 1e-2, 0.75, 1.5), random(2, 6, 3, 4))
+
+
+@pytest.mark.parametrize("largest", [False, True])
+@pytest.mark.parametrize("k", [0, 1, 5, 7])
+def test_top_k(largest: bool, k: int) -> None:
+    x = integers(3, 7, low=0, high=4).astype(np.float32)
+    x[1, 2] = math.nan
+    check_rule(TopK(1, k, largest), x, work=Work.EXACT)
+    check_rule(TopK(0, min(k, 3), largest), x, work=Work.EXACT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unknown(Operator):
+    """An operator that no rule covers."""
+
+    kind = OperatorClass.ROUTINE
+
+    def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
+        return (TensorType(DType.F32, ()),)
+
+
+def test_operators_without_a_rule_say_so() -> None:
+    with pytest.raises(NotLowered, match="no kernel is written for Unknown"):
+        lower_node(node_of(Unknown(), random(4)), Names())
