@@ -59,26 +59,27 @@ class ExpressionEmitter:
         self.mask: t.Value | None = None
         self.locals: dict[str, Callable[[tuple[Dim, ...]], t.Value]] = {}
         self._done: dict[e.Expr, t.Value] = {}
+        self._checked: dict[tuple[e.Expr, Dim], t.Value] = {}
         self._fixed: dict[Dim, t.Value] = {}
         self._fixed_names: frozenset[str] = frozenset()
         self._dummy: t.Value | None = None
 
     def forget(self) -> None:
         """Start a new point: values computed so far may not be reused (their axes have moved on)."""
-        self._done = {}
+        self._done, self._checked = {}, {}
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
         """Code that runs under a loop or branch: what it computes is not reused after it."""
-        outside = self._done
-        self._done = dict(outside)
+        outside = self._done, self._checked
+        self._done, self._checked = dict(self._done), dict(self._checked)
         try:
             yield
         finally:
-            self._done = outside
+            self._done, self._checked = outside
 
     def hoist(self, expressions: Sequence[e.Expr], inner: set[str]) -> None:
-        """Compute now what does not change along the axes `inner` (nor reads a local)."""
+        """Compute now what does not change along the axes `inner` (nor reads a local); check such indices."""
         moving: set[e.Expr] = set()
         for node in e.walk(*expressions):
             axes = own_axes(node)
@@ -92,6 +93,10 @@ class ExpressionEmitter:
         for node in e.walk(*expressions):
             if node not in moving and not isinstance(node, e.Const):
                 self.emit(node)
+            elif isinstance(node, e.Load) and not node.mask:
+                for extent, entry in zip(self.params[node.param].type.shape, node.index, strict=True):
+                    if isinstance(entry, e.Expr) and entry not in moving:
+                        self._checked_index(entry, extent, None, None)
 
     # --- index arithmetic
 
@@ -314,13 +319,7 @@ class ExpressionEmitter:
         b = self.b
         total: t.Value | None = None
         for axis, entry in data:
-            index = self._done[entry] if entry in self._done else self.emit(entry)
-            extent = self.dim(param.type.shape[axis])
-            if index.type.is_vector:
-                extent = b.splat(extent, LANES)
-            bad = b.icmp("uge", index, extent)
-            self._report(bad, scalar, lanes)
-            index = b.select(bad, b.const(index.type, 0), index)
+            index = self._checked_index(entry, param.type.shape[axis], scalar, lanes)
             unit: list[Dim] = [0] * param.type.rank
             unit[axis] = 1
             zero: list[Dim] = [0] * param.type.rank
@@ -330,6 +329,22 @@ class ExpressionEmitter:
             step = b.mul(index, b.splat(stride, LANES) if index.type.is_vector else stride)
             total = step if total is None else b.add(*self._together(total, step))
         return total
+
+    def _checked_index(
+        self, entry: e.Expr, extent: Dim, scalar: t.Value | None, lanes: t.Value | None
+    ) -> t.Value:
+        """An index from data, 0 where it is out of range, which is reported (once if nothing masks it)."""
+        b, key = self.b, (entry, extent)
+        if key in self._checked:
+            return self._checked[key]
+        index = self._done[entry] if entry in self._done else self.emit(entry)
+        size = self.dim(extent)
+        bad = b.icmp("uge", index, b.splat(size, LANES) if index.type.is_vector else size)
+        self._report(bad, scalar, lanes)
+        index = b.select(bad, b.const(index.type, 0), index)
+        if scalar is None and lanes is None:
+            self._checked[key] = index
+        return index
 
     def _report(self, bad: t.Value, scalar: t.Value | None, lanes: t.Value | None) -> None:
         """Record a fault where `bad` holds for a point that exists."""

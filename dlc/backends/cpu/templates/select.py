@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dlc.backends.cpu.compiled import CompiledKernel
 from dlc.backends.cpu.module import Module
-from dlc.backends.cpu.templates import attention, convolution, depthwise, gemm, nest, recurrent, roi, topk
+from dlc.backends.cpu.templates import attention, convolution, depthwise, gemm, nest, pairs, recurrent, roi, topk
 from dlc.backends.cpu.templates.template import Match
 from dlc.lowering.kernel import Kernel
 
@@ -28,6 +28,9 @@ def emit_kernel(module: Module, name: str, kernel: Kernel) -> CompiledKernel:
     layer = recurrent.match(kernel, module.target)
     if isinstance(layer, Match):
         return recurrent.emit(module, name, layer)
+    couples = pairs.match(kernel, module.target)
+    if isinstance(couples, Match):
+        return pairs.emit(module, name, couples)
     product = gemm.match(kernel, module.target)
     if isinstance(product, Match):
         return gemm.emit(module, name, product)
