@@ -104,7 +104,7 @@ def _axes(draft: Draft, q: Value, k: Value) -> _Axes:
     grouped = not known_equal(heads, key_heads)
     b, head = draft.axis(batch), draft.axis(key_heads)
     size: Dim = heads // key_heads if grouped else 1
-    group = (draft.axis(size),) if grouped else ()
+    group: tuple[Symbol, ...] = (draft.axis(size),) if grouped else ()
     number: Dim = head * size + group[0] if grouped else head
     keys = k.tensor.shape[2]
     query, key = draft.axis(length), draft.axis(keys)
