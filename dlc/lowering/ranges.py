@@ -141,7 +141,7 @@ class _Proof:
             case = _with_points(case.of(extent), case)
         self._view = view
         self._case = case
-        self._extents = {name: case.of(extent) for name, extent in view.extents.items()}
+        self._extents = {name: _of_points(case.of(extent)) for name, extent in view.extents.items()}
         self._empty = any(isinstance(extent, int) and extent < 1 for extent in self._extents.values())
         if self._empty:
             # Nothing to prove, and divisors may be 0.
@@ -284,6 +284,14 @@ def _with_points(extent: Dim, case: _Case) -> _Case:
     for part in parts:
         case = _with_points(case.of(part), case)
     return case
+
+
+def _of_points(extent: Dim) -> Dim:
+    """An extent that is at least 1, without the alternatives that are not: max(n, 0) is n."""
+    if not isinstance(extent, Max):
+        return extent
+    parts = [part for part in extent.args if not (isinstance(part, int) and part < 1)]
+    return parts[0] if len(parts) == 1 else extent
 
 
 def _half(dim: Dim) -> Dim:

@@ -66,6 +66,7 @@ PROVED: list[tuple[Dim, Dim, Space]] = [
     ),
     (I, 1, space(i=floordiv(N + 15, 48), guards=[Guard(Relation.EQ, floordiv(N + 15, 48), 1, "")])),
     (I, N, space(i=0)),
+    (I + minimum(N, M), N, space(i=maximum(minimum(N, 2 * M) - minimum(N, M), 0))),
 ]
 
 
