@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 CODE_MEMBER = "code/cpu.o"
 WEIGHTS_MEMBER = "weights.bin"
 INTERFACE_MEMBER = "interface.json"
+#: The minimum of a symbol that may be any integer.
+LEAST_INTEGER = -(1 << 63)
+
 REPORT_MEMBER = "report.json"
 
 
@@ -158,8 +161,12 @@ def symbols(model: ImportedModel, program: Program) -> tuple[Symbol, ...]:
     names = {value.name: spec.name for value, spec in zip(model.graph.inputs, model.inputs, strict=True)}
     result = []
     for symbol in (*program.symbols, *program.run_symbols):
-        source = model.graph.symbols[symbol]
-        name, low = names.get(source.value), symbol.lo or 0
+        low = LEAST_INTEGER if symbol.lo is None else symbol.lo
+        source = model.graph.symbols.get(symbol) if symbol in program.symbols else None
+        if source is None:
+            result.append(Symbol(symbol.name, low, symbol.hi))
+            continue
+        name = names.get(source.value)
         if isinstance(source, ShapeSource):
             result.append(Symbol(symbol.name, low, symbol.hi, name, axis=source.axis))
         else:
@@ -198,12 +205,15 @@ def pack_weights(program: Program) -> tuple[np.ndarray[Any, Any], tuple[Constant
 
 def describe(model: ImportedModel, program: Program) -> Interface:
     """What the runtime must know of the driver."""
-    from dlc.lowering.program import Launch
+    from dlc.lowering.program import Launch, Repeat, StorageKind, walk
 
     kernels = []
-    for step in program.steps:
-        origin = ", ".join(step.origins) if isinstance(step, Launch) else ""
+    for step in walk(program.steps):
+        origin = ", ".join(step.origins) if isinstance(step, Launch | Repeat) else ""
         kernels.append(Site(f"node {origin}" if origin else "a step", origin or None))
+    grown = [
+        buffer.storage.index if buffer.storage.kind is StorageKind.GROWN else -1 for buffer in program.outputs
+    ]
     return Interface(
         symbols=tuple(symbol.name for symbol in program.symbols),
         elements=tuple(
@@ -214,6 +224,8 @@ def describe(model: ImportedModel, program: Program) -> Interface:
         inputs=len(program.inputs),
         output_ranks=tuple(len(buffer.type.shape) for buffer in program.outputs),
         run_symbols=len(program.run_symbols),
+        storages=program.storages,
+        grown=tuple(grown) if max(grown, default=-1) >= 0 else (),
         guards=tuple(Site(guard.message, guard.origin or None) for guard in program.guards),
         kernels=tuple(kernels),
     )
@@ -221,9 +233,9 @@ def describe(model: ImportedModel, program: Program) -> Interface:
 
 def host_steps(program: Program) -> dict[int, Host]:
     """The steps that run on the host, by number."""
-    from dlc.lowering.program import Host
+    from dlc.lowering.program import Host, walk
 
-    return {step.index: step for step in program.steps if isinstance(step, Host)}
+    return {step.index: step for step in walk(program.steps) if isinstance(step, Host)}
 
 
 def make_report(
@@ -235,12 +247,12 @@ def make_report(
     rewrites: Sequence[tuple[str, int]],
 ) -> Report:
     """The report of a compilation."""
-    from dlc.lowering.program import Launch
+    from dlc.lowering.program import Launch, walk
 
     program = code.program
     launches = tuple(
         KernelReport(code.kernels[s.kernel].function, code.kernels[s.kernel].template, s.origins)
-        for s in program.steps
+        for s in walk(program.steps)
         if isinstance(s, Launch)
     )
     hosts = tuple(

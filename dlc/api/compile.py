@@ -176,7 +176,7 @@ def _compile(source: Source, options: Options, target: Any, clock: _Clock, hooks
     if dump is not None:
         dump("00-import.ir", to_text(model.graph, digests=False))
     results = clock.run("optimize", lambda: pipeline.run(model.graph, dump=_numbered(dump)))
-    program = clock.run("lower", lambda: lower(model.graph))
+    program = clock.run("lower", lambda: lower(model.graph, options.limits))
     if dump is not None:
         dump("program.txt", program_text(program))
         dump("fusion.txt", decisions_text(program))
@@ -231,11 +231,11 @@ def refuse_hosts(program: Any) -> None:
 
 def host_reports(program: Any) -> tuple[HostReport, ...]:
     """The steps of a program that run on the host."""
-    from dlc.lowering.program import Host
+    from dlc.lowering.program import Host, walk
 
     return tuple(
         HostReport(", ".join(step.node.origin), step.node.op.name, step.reason)
-        for step in program.steps
+        for step in walk(program.steps)
         if isinstance(step, Host)
     )
 

@@ -62,6 +62,7 @@ def _interface(data: dict[str, Any]) -> Interface:
             **sites,
             "symbols": tuple(data["symbols"]),
             "output_ranks": tuple(data["output_ranks"]),
+            "grown": tuple(data["grown"]),
             "elements": tuple(data["elements"]),
         }
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from dlc.api import selftest
 from dlc.api.assemble import Artifact
+from dlc.api.collect import Collector
 from dlc.api.hosts import HostRunner
 from dlc.api.outputs import Outputs
 from dlc.api.report import Report
@@ -70,6 +71,9 @@ class CompiledModel:
         self._foreign = _obstacle(manifest)
         limits = manifest.options.get("limits")
         bound = limits.get("arena_bytes") if isinstance(limits, Mapping) else None
+        self._collector = (
+            Collector(self.outputs, artifact.interface.grown, known) if artifact.interface.grown else None
+        )
         host = HostRunner(artifact) if artifact.hosts else None
         self._native = NativeModel(
             [artifact.code],
@@ -193,7 +197,11 @@ class CompiledModel:
             results = plan.allocate()
         except MemoryError as error:
             raise ResourceError("there is not enough memory for the outputs") from error
-        self._native.run(plan.binding, [address(a) for a in arrays], [address(r) for r in results], cancel)
+        made = self._native.run(
+            plan.binding, [address(a) for a in arrays], [address(r) for r in results], cancel, self._collector
+        )
+        for index, array in (made or {}).items():
+            results[index] = array
         return results
 
     def prepare(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> PreparedModelCall:
@@ -218,6 +226,13 @@ class CompiledModel:
         unknown = sorted(set(out) - set(self._output_names))
         if unknown:
             raise InputError(f"no output {printable(unknown[0])!r}", code="input/name")
+        unfit = [self._output_names[index] for index in (self._collector.outputs if self._collector else ())]
+        if taken := sorted(set(out) & set(unfit)):
+            raise InputError(
+                f"out[{printable(taken[0])!r}]: only the run tells how large this output is",
+                hint="take it from what the call returns",
+                code="input/array",
+            )
         plan = self._plan(arrays, numbers)
         results = [
             fresh if spec.name not in out else _writable(spec, out[spec.name], fresh.shape)
@@ -228,7 +243,7 @@ class CompiledModel:
                 name = printable(self._output_names[index])
                 raise InputError(f"out[{name!r}] overlaps another array of the call", code="input/array")
         call = self._native.prepare(plan.binding, [address(a) for a in arrays], [address(r) for r in results])
-        return PreparedModelCall(call, arrays, Outputs(self._output_names, results))
+        return PreparedModelCall(call, arrays, Outputs(self._output_names, results), self._collector)
 
     # --- the model itself
 
@@ -303,15 +318,26 @@ class PreparedModelCall:
     """A call with everything bound: no checks, no allocation. Its `outputs` are overwritten by each call."""
 
     def __init__(
-        self, call: NativePreparedCall, arrays: list[np.ndarray[Any, Any]], outputs: Outputs
+        self,
+        call: NativePreparedCall,
+        arrays: list[np.ndarray[Any, Any]],
+        outputs: Outputs,
+        collector: Collector | None,
     ) -> None:
         self._call = call
         self._arrays = arrays
+        self._collector = collector
         self.outputs = outputs
 
     def __call__(self) -> Outputs:
-        """Run once; returns the same outputs object each time."""
+        """Run once; returns the same outputs object each time, or one with new arrays where the run decides
+        shapes.
+        """
         self._call()
+        if self._collector is not None:
+            made = self._collector(self._call.state())
+            values = [made.get(index, value) for index, value in enumerate(self.outputs)]
+            self.outputs = Outputs(self.outputs.names, values)
         return self.outputs
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dlc.errors import Finding, UnsupportedError
 from dlc.ir.dims import FloorDiv, Mod, terms_of
 from dlc.ir.graph import Graph, Node, Value
+from dlc.ir.ops.control import If, Loop
 from dlc.ir.ops.layout import Relayout
 from dlc.ir.ops.movement import Reshape
 from dlc.ir.types import TensorType
@@ -50,13 +51,20 @@ class HostNode:
 
 
 @dataclasses.dataclass(frozen=True)
+class ControlNode:
+    """A node whose regions are steps of the program."""
+
+    node: Node
+
+
+@dataclasses.dataclass(frozen=True)
 class ViewNode:
     """A node whose result is its operand's memory under another shape."""
 
     node: Node
 
 
-Item = LoweredKernel | HostNode | ViewNode
+Item = LoweredKernel | HostNode | ViewNode | ControlNode
 
 
 @dataclasses.dataclass
@@ -78,7 +86,9 @@ class _Grouper:
         self.names = names
         self.items: list[Item] = []
         self.decisions: list[Decision] = []
-        self.outputs = set(graph.outputs)
+        # What decides a symbol is read from memory, so it is stored as an output is.
+        sources = {source.value for source in graph.symbols.values()}
+        self.outputs = {*graph.outputs, *(value for value in graph.values() if value.name in sources)}
 
     def run(self) -> Grouping:
         for node in self.graph.nodes:
@@ -91,11 +101,11 @@ class _Grouper:
     def _lower(self, node: Node) -> Item:
         if _is_view(node):
             return ViewNode(node)
+        if isinstance(node.op, If | Loop):
+            return ControlNode(node)
         try:
             return lower_node(node, self.names)
         except NotLowered as reason:
-            if node.regions:
-                raise unsupported(node, "control flow that depends on data is not compiled yet") from None
             return HostNode(node, str(reason))
 
     # --- who reads and writes what

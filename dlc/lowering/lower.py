@@ -1,42 +1,45 @@
-"""From a graph to a Program: group, split into launches, lay out memory, number the constants."""
+"""From a graph to a Program: plan the work, place values in memory, write the steps."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from dlc.errors import UnsupportedError
 from dlc.ir.builder import GraphBuilder
-from dlc.ir.dims import Dim, Symbol, ceildiv, free_symbols, product
-from dlc.ir.graph import ElementSource, Graph, ShapeSource, Value
+from dlc.ir.dims import Dim, Symbol
+from dlc.ir.graph import Graph, Value
 from dlc.ir.ops.movement import Reshape
+from dlc.limits import Limits
 from dlc.lowering.canonical import canonicalize
-from dlc.lowering.draft import LoweredKernel, Names
-from dlc.lowering.group import Grouping, HostNode, ViewNode, group
-from dlc.lowering.inplace import overwritable
+from dlc.lowering.draft import LoweredKernel
+from dlc.lowering.group import HostNode
 from dlc.lowering.kernel import Kernel
-from dlc.lowering.memory import ALIGN, Lifetime, lay_out
+from dlc.lowering.placement import nbytes, place
+from dlc.lowering.planner import plan
 from dlc.lowering.program import (
     Bind,
+    Branch,
     Buffer,
     Check,
     Constant,
+    Copy,
+    Grow,
     Host,
     Launch,
     Program,
+    Repeat,
+    Set,
     Step,
     Storage,
     StorageKind,
 )
-from dlc.lowering.rules.layout import fill_halo
-from dlc.lowering.rules.registry import lower_node
-from dlc.lowering.split import split_nests
+from dlc.lowering.work import Assign, Cycle, Fork, Move, Read, Require, Task, Work
 
 
-def lower(graph: Graph) -> Program:
-    """The program of a graph."""
-    names = Names(symbol.name for symbol in graph.symbols)
+def lower(graph: Graph, limits: Limits | None = None) -> Program:
+    """The program of a graph; `limits` bounds the iterations of its loops."""
     copy_plain_outputs(graph)
-    return _Lowering(graph, names, group(graph, names)).run()
+    return _Lowering(graph, limits or Limits()).run()
 
 
 def copy_plain_outputs(graph: Graph) -> None:
@@ -49,197 +52,146 @@ def copy_plain_outputs(graph: Graph) -> None:
         seen.add(value)
 
 
-@dataclasses.dataclass
-class _Work:
-    """One step before memory is laid out: what it reads and writes."""
-
-    item: LoweredKernel | HostNode
-    reads: list[Value]
-    writes: list[Value]
-
-
 class _Lowering:
-    def __init__(self, graph: Graph, names: Names, grouping: Grouping) -> None:
+    def __init__(self, graph: Graph, limits: Limits) -> None:
         self.graph = graph
-        self.names = names
-        self.grouping = grouping
-        self.root: dict[Value, Value] = {}
+        self.limits = limits
+        self.plan = plan(graph)
+        self.given = {value: index for index, value in enumerate(graph.inputs)}
+        self.placement = place(
+            self.plan.work, self.plan.sharing, graph.outputs, set(self.given), set(self.plan.symbols)
+        )
+        self.buffers = self.placement.buffers
         self.kernels: dict[Kernel, int] = {}
-        self.constants: dict[Value, int] = {}
-        self.buffers: dict[Value, Buffer] = {}
+        self.constants: list[Constant] = []
+        #: Identity of an array -> its position among the constants; regions read the same arrays.
+        self.places: dict[int, int] = {}
+        self.run_symbols: dict[Symbol, None] = {}
+        #: The number of the next step, in the order of `walk`.
+        self.number = 0
 
     def run(self) -> Program:
-        work: list[_Work] = []
-        outputs = set(self.graph.outputs)
-        aliased = set(outputs)
-        for item in self.grouping.items:
-            match item:
-                case ViewNode(node):
-                    source = self._root(node.operands[0])
-                    if node.output in outputs and (source.producer is None or source in aliased):
-                        lowered = lower_node(node, self.names)
-                        work.append(_Work(lowered, lowered.inputs, lowered.outputs))
-                        continue
-                    self.root[node.output] = source
-                    if node.output in outputs:
-                        aliased.add(source)
-                case LoweredKernel():
-                    work += self._launches(item)
-                    for value in item.outputs:
-                        halo = fill_halo(value, self.names)
-                        work += self._launches(halo) if halo is not None else []
-                case HostNode(node):
-                    work.append(_Work(item, list(node.operands), list(node.outputs)))
-        arena = self._assign_memory(work)
         inputs = tuple(self._buffer(value) for value in self.graph.inputs)
-        steps: list[Step] = []
-        bound: set[Value] = set()
-        given = {value.name for value in self.graph.inputs}
-        shape_symbols = tuple(
-            s
-            for s, source in self.graph.symbols.items()
-            if isinstance(source, ShapeSource) or source.value in given
-        )
-        run_symbols: list[Symbol] = []
-        for each in work:
-            steps.append(self._step(each, len(steps)))
-            for value in each.writes:
-                self._bind(value, bound, run_symbols, steps)
-        results = tuple(self._buffer(value) for value in self.graph.outputs)
-        constants = tuple(
-            Constant(value.name, value.data) for value in self.constants if value.data is not None
-        )
-        self._refuse_run_time_sizes(arena, set(shape_symbols))
+        steps = self._steps(self.plan.work)
+        outputs = tuple(self._buffer(value) for value in self.graph.outputs)
         return Program(
-            shape_symbols,
-            tuple(run_symbols),
-            tuple(self.graph.guards),
+            self.plan.symbols,
+            tuple(self.run_symbols),
+            tuple(self.plan.guards),
             inputs,
-            results,
-            constants,
+            outputs,
+            tuple(self.constants),
             tuple(self.kernels),
-            tuple(steps),
-            arena,
-            tuple(self.grouping.decisions),
+            steps,
+            self.placement.arena,
+            tuple(self.plan.decisions),
+            self.plan.entry_guards,
+            self.placement.storages,
         )
 
-    def _refuse_run_time_sizes(self, arena: Dim, known: set[Symbol]) -> None:
-        """UnsupportedError when memory would be needed whose size only the run tells."""
-        sizes = [arena, *(dim for value in self.graph.outputs for dim in value.tensor.shape)]
-        unknown = {symbol for dim in sizes for symbol in free_symbols(dim)} - known
-        if unknown:
-            names = ", ".join(sorted(symbol.name for symbol in unknown))
-            raise UnsupportedError(
-                f"sizes depend on data computed during the run ({names})",
-                hint="export the model with fixed sizes for what these depend on",
-            )
-
-    def _launches(self, item: LoweredKernel) -> list[_Work]:
-        """The launches of a kernel, one a nest."""
-        return [_Work(part, part.inputs, part.outputs) for part in split_nests(item)]
-
-    def _root(self, value: Value) -> Value:
-        return self.root.get(value, value)
-
-    # --- memory
-
-    def _assign_memory(self, work: list[_Work]) -> Dim:
-        """Give every value that is written a place; returns the bytes of the arena."""
-        outputs = {self._root(value): index for index, value in reversed(list(enumerate(self.graph.outputs)))}
-        first: dict[Value, int] = {}
-        last: dict[Value, int] = {}
-        for position, each in enumerate(work):
-            for value in (*each.reads, *each.writes):
-                root = self._root(value)
-                if root.producer is not None and root not in outputs:
-                    first.setdefault(root, position)
-                    last[root] = position
-        slots = self._share_slots(work, first, last)
-        owners = [value for value in first if value not in slots]
-        lifetimes = [Lifetime(value.name, nbytes(value), first[value], last[value]) for value in owners]
-        offsets, arena = lay_out(lifetimes)
-        places = dict(zip(owners, offsets, strict=True))
-        for value in first:
-            offset = places[slots.get(value, value)]
-            self.buffers[value] = Buffer(
-                value.name, Storage(StorageKind.ARENA, 0, nbytes(value)), offset, value.tensor
-            )
-        for value, index in outputs.items():
-            if value.producer is not None:
-                self.buffers[value] = Buffer(
-                    value.name, Storage(StorageKind.OUTPUT, index, nbytes(value)), 0, value.tensor
-                )
-        return arena
-
-    def _share_slots(
-        self, work: list[_Work], first: dict[Value, int], last: dict[Value, int]
-    ) -> dict[Value, Value]:
-        """Results that take over the memory of an operand: result -> the value that the memory belongs to.
-
-        The owner's entry in `last` is moved to the last use of the result.
-        """
-        slots: dict[Value, Value] = {}
-        ends = dict(last)
-        for position, each in enumerate(work):
-            if not isinstance(each.item, LoweredKernel) or len(each.writes) != 1:
-                continue
-            result = each.writes[0]
-            if first.get(result) != position:
-                continue
-            for param in overwritable(each.item):
-                operand = self._root(each.item.values[param])
-                if ends.get(operand) == position and operand is not result:
-                    owner = slots[result] = slots.get(operand, operand)
-                    last[owner] = last[result]
-                    break
-        return slots
+    # --- buffers
 
     def _buffer(self, value: Value) -> Buffer:
         """The buffer of a value: its own, or that of the value whose memory it shares, under its own type."""
-        root = self._root(value)
+        root = self.plan.sharing.root(value)
         found = self.buffers.get(root)
         if found is None:
-            if root.data is not None:
-                index = self.constants.setdefault(root, len(self.constants))
-                storage = Storage(StorageKind.CONSTANT, index, root.data.nbytes)
-            else:
-                storage = Storage(StorageKind.INPUT, self.graph.inputs.index(root), nbytes(root))
-            found = self.buffers[root] = Buffer(root.name, storage, 0, root.tensor)
+            found = self.buffers[root] = Buffer(root.name, self._fixed_storage(root), 0, root.tensor)
         if root is value:
             return found
         return dataclasses.replace(found, name=value.name, type=value.tensor, viewed=root.name)
 
+    def _fixed_storage(self, root: Value) -> Storage:
+        """The storage of a constant or an input."""
+        if root.data is None:
+            return Storage(StorageKind.INPUT, self.given[root], nbytes(root))
+        index = self.places.setdefault(id(root.data), len(self.constants))
+        if index == len(self.constants):
+            self.constants.append(Constant(root.name, root.data))
+        return Storage(StorageKind.CONSTANT, index, root.data.nbytes)
+
     # --- steps
 
-    def _step(self, each: _Work, position: int) -> Step:
-        if isinstance(each.item, HostNode):
-            node = each.item.node
-            return Host(
-                position,
-                node,
-                tuple(None if v is None else self._buffer(v) for v in node.inputs),
-                tuple(self._buffer(v) for v in node.outputs),
-                each.item.reason,
-            )
-        kernel, params = canonicalize(each.item)
+    def _steps(self, works: Sequence[Work]) -> tuple[Step, ...]:
+        """The steps of pieces of work. Memory that grows does so before each value that goes there."""
+        steps: list[Step] = []
+        grown: set[Value] = set()
+        for work in works:
+            match work:
+                case Task():
+                    for value in work.writes:
+                        if value not in grown:
+                            self._grow(self._buffer(value), nbytes(value), steps)
+                        grown.add(value)
+                case Move(source, target, row):
+                    self._move(source, target, row, steps)
+                    continue
+            number = self.number
+            self.number += 1
+            steps.append(self._step(work, number))
+        return tuple(steps)
+
+    def _grow(self, buffer: Buffer, size: Dim, steps: list[Step]) -> None:
+        if buffer.storage.kind is StorageKind.GROWN:
+            self.number += 1
+            steps.append(Grow(buffer.storage, size))
+
+    def _move(self, source: Value, target: Value, row: Symbol | None, steps: list[Step]) -> None:
+        """Copy a value to the place of another one, or to a row of it, which make it as large as needed."""
+        read, write = self._buffer(source), self._buffer(target)
+        size = source.tensor.elements * source.tensor.dtype.itemsize
+        if row is None:
+            self._grow(write, nbytes(source), steps)
+        else:
+            self._grow(write, (row + 1) * size, steps)
+            write = dataclasses.replace(write, offset=write.offset + row * size)
+        self.number += 1
+        steps.append(Copy(read, dataclasses.replace(write, type=source.tensor)))
+
+    def _step(self, work: Work, number: int) -> Step:
+        match work:
+            case Task(LoweredKernel() as item):
+                return self._launch(item)
+            case Task(HostNode() as item):
+                node = item.node
+                inputs = tuple(None if value is None else self._buffer(value) for value in node.inputs)
+                return Host(number, node, inputs, tuple(map(self._buffer, node.outputs)), item.reason)
+            case Read(symbol, value, index):
+                self.run_symbols[symbol] = None
+                return Bind(symbol, self._buffer(value), index)
+            case Assign(symbols, values):
+                self.run_symbols |= dict.fromkeys(symbols)
+                return Set(symbols, values)
+            case Require(guard, index):
+                return Check(guard, index)
+            case Fork():
+                condition = self._buffer(work.condition)
+                return Branch(condition, self._steps(work.then), self._steps(work.otherwise), work.symbols)
+            case Cycle():
+                return self._repeat(work)
+        raise TypeError(f"{type(work).__name__} is no step")
+
+    def _launch(self, item: LoweredKernel) -> Launch:
+        kernel, params = canonicalize(item)
         index = self.kernels.setdefault(kernel, len(self.kernels))
-        buffers = tuple(self._buffer(each.item.values[param]) for param in params)
-        return Launch(index, buffers, (), each.item.kernel.origins)
+        buffers = tuple(self._buffer(item.values[param]) for param in params)
+        return Launch(index, buffers, (), item.kernel.origins)
 
-    def _bind(self, value: Value, bound: set[Value], run_symbols: list[Symbol], steps: list[Step]) -> None:
-        """Steps that read symbols from a value just computed, and the guards that they make checkable."""
-        if value in bound:
-            return
-        bound.add(value)
-        for symbol, source in self.graph.symbols.items():
-            if isinstance(source, ElementSource) and source.value == value.name:
-                run_symbols.append(symbol)
-                steps.append(Bind(symbol, self._buffer(value), source.index))
-                for index, guard in enumerate(self.graph.guards):
-                    if symbol in free_symbols(guard.left) | free_symbols(guard.right):
-                        steps.append(Check(guard, index))
-
-
-def nbytes(value: Value) -> Dim:
-    """Bytes of a value in memory, rounded up to the alignment."""
-    return ceildiv(product(value.tensor.physical_shape) * value.tensor.dtype.itemsize, ALIGN) * ALIGN
+    def _repeat(self, cycle: Cycle) -> Repeat:
+        self.run_symbols[cycle.number] = None
+        body = self._steps(cycle.body)
+        condition, counter, again = (
+            None if value is None else self._buffer(value)
+            for value in (cycle.condition, cycle.counter, cycle.again)
+        )
+        return Repeat(
+            cycle.trip,
+            condition,
+            cycle.number,
+            counter,
+            body,
+            again,
+            cycle.symbols,
+            self.limits.loop_iterations,
+            cycle.node.origin,
+        )

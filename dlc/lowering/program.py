@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from dlc.ir.dims import Dim, Guard, Symbol
@@ -17,17 +18,25 @@ from dlc.lowering.kernel import Kernel
 
 
 class StorageKind(enum.Enum):
-    """Who owns a storage and for how long."""
+    """Who owns a storage and for how long.
+
+    GROWN ones belong to the run: they hold what has a size that only the run tells, and are as large as the
+    `Grow` steps have made them.
+    """
 
     INPUT = "input"
     OUTPUT = "output"
     CONSTANT = "constant"
     ARENA = "arena"
+    GROWN = "grown"
 
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """A piece of memory: the arena, an input, an output or a constant (`index` of its kind)."""
+    """A piece of memory: the arena, an input, an output, a constant or a growing one (`index` of its kind).
+
+    The `bytes` of a growing one are those of the value that it is for.
+    """
 
     kind: StorageKind
     index: int
@@ -91,7 +100,82 @@ class Host:
     reason: str
 
 
-Step: TypeAlias = Launch | Bind | Check | Host
+@dataclasses.dataclass(frozen=True)
+class Set:
+    """From here on each of `symbols` is the number of the dim beside it; all are computed, then set."""
+
+    symbols: tuple[Symbol, ...]
+    values: tuple[Dim, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Grow:
+    """Make a growing storage at least `bytes` long; what it holds is kept, the rest is undefined."""
+
+    storage: Storage
+    bytes: Dim
+
+
+@dataclasses.dataclass(frozen=True)
+class Copy:
+    """Copy the tensor in `source` to `target`; both are row-major with the same number of bytes."""
+
+    source: Buffer
+    target: Buffer
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+    """Take the steps of one way, by the bool in `condition`.
+
+    `symbols` are set in both ways and have a number afterwards; what else a way binds ends with it.
+    """
+
+    condition: Buffer
+    then: Steps
+    otherwise: Steps
+    symbols: tuple[Symbol, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeat:
+    """Run `body` `trip` times (None: no bound), and only while the condition holds.
+
+    The condition is `condition` before the first iteration and `again` after each; None holds. In the body
+    `number` counts iterations from 0; it also stands in `counter` where something reads it from memory.
+    `symbols` pass from iteration to iteration: they are set before the loop and by the body, and have a
+    number afterwards; what else the body binds ends with each iteration. More than `limit` iterations are an
+    error that names `origins`.
+    """
+
+    trip: Dim | None
+    condition: Buffer | None
+    number: Symbol
+    counter: Buffer | None
+    body: Steps
+    again: Buffer | None
+    symbols: tuple[Symbol, ...]
+    limit: int
+    origins: tuple[str, ...]
+
+
+Step: TypeAlias = Launch | Bind | Check | Host | Set | Grow | Copy | Branch | Repeat
+Steps: TypeAlias = tuple[Step, ...]
+
+
+def walk(steps: Iterable[Step]) -> Iterator[Step]:
+    """Every step, those inside of branches and loops after these, in the order of the text.
+
+    The position of a step in this order is its number, by which faults and profiles name it.
+    """
+    for step in steps:
+        yield step
+        match step:
+            case Branch():
+                yield from walk(step.then)
+                yield from walk(step.otherwise)
+            case Repeat():
+                yield from walk(step.body)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +191,9 @@ class Program:
     """A lowered model.
 
     `symbols` are extents and elements of inputs, in the order in which a call passes their numbers;
-    `run_symbols` are bound during the run. Guards over `symbols` alone are checked before the run, the others
-    by steps. `inputs` and `outputs` are buffers in the model's order. `arena` is the bytes of memory that a run
-    needs.
+    `run_symbols` are bound during the run. Of the guards, the first `entry_guards`, over `symbols` alone, are
+    checked before the run, the others by steps. `inputs` and `outputs` are buffers in the model's order.
+    `arena` is the bytes of memory that a run needs, besides its `storages` growing storages.
     """
 
     symbols: tuple[Symbol, ...]
@@ -119,9 +203,11 @@ class Program:
     outputs: tuple[Buffer, ...]
     constants: tuple[Constant, ...]
     kernels: tuple[Kernel, ...]
-    steps: tuple[Step, ...]
+    steps: Steps
     arena: Dim
     decisions: tuple[Decision, ...] = ()
+    entry_guards: int = 0
+    storages: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Status(IntEnum):
     FAULT = 3
     HOST_ERROR = 4
     LIMIT = 5
+    ENDLESS = 6
     GUARD = 1024
 
 

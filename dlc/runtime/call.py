@@ -83,7 +83,8 @@ class Interface:
     the driver stores behind them during a run; `storages`: how many growing storages it uses. `inputs` counts
     pointers; `output_ranks` has one entry an output. `guards` are what dlc_shapes and the driver check, in
     their numbering, each with the text of the error that its failure is. `kernels` are numbered as
-    dlc_report_fault numbers them.
+    dlc_report_fault numbers them. `grown` has, where only the run tells the extents of some outputs, an entry
+    an output: the growing storage that holds it after the run, or -1 for one in the caller's memory.
     """
 
     symbols: tuple[str, ...]
@@ -94,6 +95,7 @@ class Interface:
     guards: tuple[Site, ...] = ()
     kernels: tuple[Site, ...] = ()
     elements: tuple[str, ...] = ()
+    grown: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -360,6 +362,13 @@ class NativeModel:
                     f"a value whose size depends on the data exceeds {self.storage_limit:,} bytes",
                     hint="if the model is trusted, raise dlc.Limits(arena_bytes=...)",
                 )
+            case Status.ENDLESS:
+                site = self._site(self.interface.kernels, decode_fault(slot.context.fault)[0])
+                return LimitError(
+                    f"a loop does not end: {printable(site.text)}",
+                    node=site.node,
+                    hint="if the model is trusted, raise dlc.Limits(loop_iterations=...)",
+                )
             case Status.FAULT:
                 kernel, chunk = decode_fault(slot.context.fault)
                 site = self._site(self.interface.kernels, kernel)
@@ -410,6 +419,10 @@ class PreparedCall:
         status = self._call(self._address)
         if status:
             raise self._model._error(status, self._slot)
+
+    def state(self) -> RunState:
+        """What the last call left, until the next one."""
+        return self._slot.state()
 
 
 class _Slot:

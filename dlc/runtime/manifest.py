@@ -188,7 +188,8 @@ class Manifest:
 
 def _check_symbol(symbol: Symbol, inputs: Mapping[str, TensorInfo]) -> None:
     name = printable(symbol.name)
-    if symbol.minimum < 0 or (symbol.maximum is not None and symbol.maximum < symbol.minimum):
+    is_extent = symbol.axis is not None
+    if (is_extent and symbol.minimum < 0) or (symbol.maximum is not None and symbol.maximum < symbol.minimum):
         raise _invalid(f"symbol {name} has an empty range")
     places = [place for place in (symbol.axis, symbol.element) if place is not None]
     if len(places) != (symbol.input is not None):

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from dlc.backends.cpu import types as t
 from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.backends.cpu.compiled import SLOT, CompiledKernel
 from dlc.backends.cpu.expressions import ExpressionEmitter
+from dlc.backends.cpu.growth import emit_growth
 from dlc.backends.cpu.module import Module
 from dlc.ir.dims import Dim, Guard, Relation, Symbol, free_symbols
-from dlc.lowering.program import Bind, Buffer, Check, Host, Launch, Program, StorageKind
+from dlc.lowering.program import (
+    Bind,
+    Branch,
+    Buffer,
+    Check,
+    Copy,
+    Grow,
+    Host,
+    Launch,
+    Program,
+    Repeat,
+    Set,
+    Step,
+    Steps,
+    StorageKind,
+)
 
 GUARD_STATUS = 1024
+#: The word of dlc_context that points to the growing storages.
+STORAGES = 14
 _PREDICATES = {Relation.EQ: "eq", Relation.LE: "sle", Relation.LT: "slt"}
 
 
@@ -34,10 +53,6 @@ def _holds(emitter: ExpressionEmitter, guard: Guard) -> t.Value:
     return emitter.b.icmp(_PREDICATES.get(guard.relation, "ne"), left, right)
 
 
-def _symbols_of(guard: Guard) -> frozenset[Symbol]:
-    return free_symbols(guard.left) | free_symbols(guard.right)
-
-
 def _emit_shapes(module: Module, program: Program) -> None:
     """dlc_shapes(symbols, out): guards, arena bytes, extents of outputs (0 where only the run tells)."""
     b = module.function("dlc_shapes", [("symbols", t.ptr), ("out", t.ptr)], t.i64)
@@ -49,9 +64,8 @@ def _emit_shapes(module: Module, program: Program) -> None:
     emitter = _dims(b, numbers)
     known = set(program.symbols)
     failed: t.Value = b.const(t.i64, 0)
-    for index, guard in reversed(list(enumerate(program.guards))):
-        if _symbols_of(guard) <= known:
-            failed = b.select(_holds(emitter, guard), failed, b.const(t.i64, index + 1))
+    for index, guard in reversed(list(enumerate(program.guards[: program.entry_guards]))):
+        failed = b.select(_holds(emitter, guard), failed, b.const(t.i64, index + 1))
     dims: list[Dim] = [program.arena, *(dim for buffer in program.outputs for dim in buffer.type.shape)]
     for index, dim in enumerate(dims):
         number = emitter.dim(dim) if free_symbols(dim) <= known else b.const(t.i64, 0)
@@ -94,6 +108,9 @@ class _Run:
             for i, symbol in enumerate(program.symbols)
         }
         self.emitter = _dims(self.b, numbers)
+        self.slots = {s.name: i for i, s in enumerate((*program.symbols, *program.run_symbols))}
+        #: The number of the next step, in the order of `walk`.
+        self.number = 0
 
     def emit(self) -> None:
         b = self.b
@@ -105,17 +122,38 @@ class _Run:
             if not isinstance(dim, int) and free_symbols(dim) <= known:
                 most = b.smax(most, self.emitter.dim(dim))
         b.call("dlc_reserve_scratch", [self.context, b.value(most)], t.i64)
-        for index, step in enumerate(self.program.steps):
-            match step:
-                case Launch():
-                    self._launch(index, step)
-                case Bind(symbol, buffer, element):
-                    self._bind(symbol, buffer, element)
-                case Check(guard, number):
-                    self._check(guard, number)
-                case Host():
-                    self._host(step)
+        self._steps(self.program.steps)
         b.return_(b.load(b.byte_offset(self.context, 5 * SLOT), t.i64))
+
+    def _steps(self, steps: Steps) -> None:
+        for step in steps:
+            number = self.number
+            self.number += 1
+            self._step(number, step)
+
+    def _step(self, number: int, step: Step) -> None:
+        match step:
+            case Launch():
+                self._launch(number, step)
+            case Bind(symbol, buffer, element):
+                self._bind(symbol, buffer, element)
+            case Set(symbols, values):
+                for symbol, value in zip(symbols, list(map(self.emitter.dim, values)), strict=True):
+                    self._set(symbol, value)
+            case Check(guard, index):
+                self._check(guard, index)
+            case Grow(storage, size):
+                emit_growth(self.b, self.context, storage.index, size, self.emitter)
+            case Copy(source, target):
+                size = source.type.elements * source.type.dtype.itemsize
+                places = self._pointer(target), self._pointer(source)
+                self.b.call("dlc_copy", [self.context, *places, self.emitter.dim(size)])
+            case Branch():
+                self._branch(step)
+            case Repeat():
+                self._repeat(number, step)
+            case Host():
+                self._host(step)
 
     def _pointer(self, buffer: Buffer) -> t.Value:
         b, storage = self.b, buffer.storage
@@ -128,6 +166,10 @@ class _Run:
                 base = b.load_invariant(b.byte_offset(self.tables.outputs, storage.index * SLOT), t.ptr)
             case StorageKind.CONSTANT:
                 base = b.load_invariant(b.byte_offset(self.tables.constants, storage.index * SLOT), t.ptr)
+            case StorageKind.GROWN:
+                # It may have moved since the last step.
+                table = b.load(b.byte_offset(self.context, STORAGES * SLOT), t.ptr)
+                base = b.load(b.byte_offset(table, storage.index * 2 * SLOT), t.ptr)
         return b.byte_offset(base, self.emitter.dim(buffer.offset))
 
     def _launch(self, index: int, step: Launch) -> None:
@@ -155,9 +197,70 @@ class _Run:
         value = b.load(b.offset(self._pointer(buffer), element, type_), type_)
         if type_ is not t.i64:
             value = b.sext(value, t.i64) if buffer.type.dtype.kind is Kind.SIGNED else b.zext(value, t.i64)
-        position = len(self.program.symbols) + self.program.run_symbols.index(symbol)
-        b.store(value, b.byte_offset(self.symbols, position * SLOT))
+        self._set(symbol, value)
+
+    def _set(self, symbol: Symbol, value: t.Value) -> None:
+        """Let `symbol` be `value`, for what follows here and, in memory, for the caller and host steps."""
+        self.b.store(value, self.b.byte_offset(self.symbols, self.slots[symbol.name] * SLOT))
         self.emitter.axes[symbol.name] = value
+
+    def _reload(self, symbols: Sequence[Symbol]) -> None:
+        """Take the numbers that symbols got in a branch or a loop."""
+        for symbol in symbols:
+            slot = self.b.byte_offset(self.symbols, self.slots[symbol.name] * SLOT)
+            self.emitter.axes[symbol.name] = self.b.load(slot, t.i64)
+
+    @contextlib.contextmanager
+    def _inner(self) -> Iterator[None]:
+        """What is bound inside ends with it."""
+        outside = dict(self.emitter.axes)
+        yield
+        self.emitter.axes.clear()
+        self.emitter.axes.update(outside)
+
+    def _holds(self, condition: Buffer) -> t.Value:
+        """A bool in memory."""
+        return self.b.icmp("ne", self.b.load(self._pointer(condition), t.i8), self.b.const(t.i8, 0))
+
+    def _branch(self, step: Branch) -> None:
+        b = self.b
+        with b.if_else(self._holds(step.condition), name="way") as both:
+            with both.then, self._inner():
+                self._steps(step.then)
+            with both.otherwise, self._inner():
+                self._steps(step.otherwise)
+        self._reload(step.symbols)
+
+    def _goes_on(self, trip: t.Index | None, condition: Buffer | None, number: t.Value) -> t.Value:
+        """Whether iteration `number` is to run. A call that was stopped has not computed the condition."""
+        b = self.b
+        wanted = b.icmp("eq", b.call("dlc_stopped", [self.context], t.i64), 0)
+        if trip is not None:
+            wanted = b.value(b.and_(wanted, b.icmp("slt", number, trip)), t.i1)
+        if condition is not None:
+            wanted = b.value(b.and_(wanted, self._holds(condition)), t.i1)
+        return wanted
+
+    def _repeat(self, number: int, step: Repeat) -> None:
+        b = self.b
+        trip = None if step.trip is None else self.emitter.dim(step.trip)
+        zero = b.const(t.i64, 0)
+        entered = self._goes_on(trip, step.condition, zero)
+        with b.if_(entered, name="enter"), b.repeat([zero], name="iteration") as loop, self._inner():
+            (count,) = loop.carried
+            self._set(step.number, count)
+            if step.counter is not None:
+                b.store(count, self._pointer(step.counter))
+            self._reload(step.symbols)
+            self._steps(step.body)
+            following = b.value(b.add(count, 1))
+            if not isinstance(step.trip, int) or step.trip > step.limit:
+                over = b.icmp("eq", following, step.limit)
+                with b.if_(b.and_(over, self._goes_on(trip, step.again, following)), name="endless"):
+                    b.call("dlc_endless", [self.context, b.const(t.i64, number)])
+            loop.again = self._goes_on(trip, step.again, following)
+            loop.next = [following]
+        self._reload(step.symbols)
 
     def _check(self, guard: Guard, number: int) -> None:
         b = self.b

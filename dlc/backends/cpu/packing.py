@@ -8,7 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from dlc.backends.cpu.compiled import CompiledKernel, Packing
-from dlc.lowering.program import Bind, Buffer, Constant, Host, Launch, Program, Step, Storage, StorageKind
+from dlc.lowering.program import (
+    Bind,
+    Branch,
+    Buffer,
+    Constant,
+    Copy,
+    Host,
+    Launch,
+    Program,
+    Repeat,
+    Step,
+    Steps,
+    Storage,
+    StorageKind,
+)
 
 
 def pack_constants(program: Program, kernels: Sequence[CompiledKernel]) -> Program:
@@ -27,8 +41,11 @@ class _Packer:
         self.known: dict[tuple[int, str], int] = {}
 
     def run(self) -> Program:
-        steps = tuple(self._step(step) for step in self.program.steps)
+        steps = self._steps(self.program.steps)
         return dataclasses.replace(self.program, steps=steps, constants=tuple(self.constants))
+
+    def _steps(self, steps: Steps) -> Steps:
+        return tuple(map(self._step, steps))
 
     def _step(self, step: Step) -> Step:
         match step:
@@ -44,6 +61,22 @@ class _Packer:
             case Host():
                 inputs = tuple(None if buffer is None else self._buffer(buffer) for buffer in step.inputs)
                 return dataclasses.replace(step, inputs=inputs)
+            case Copy():
+                return dataclasses.replace(step, source=self._buffer(step.source))
+            case Branch():
+                return dataclasses.replace(
+                    step,
+                    condition=self._buffer(step.condition),
+                    then=self._steps(step.then),
+                    otherwise=self._steps(step.otherwise),
+                )
+            case Repeat():
+                return dataclasses.replace(
+                    step,
+                    condition=None if step.condition is None else self._buffer(step.condition),
+                    body=self._steps(step.body),
+                    again=None if step.again is None else self._buffer(step.again),
+                )
         return step
 
     def _buffer(self, buffer: Buffer, key: str = "", packing: Packing | None = None) -> Buffer:

@@ -15,6 +15,8 @@ from dlc.errors import UnsupportedError, printable
 #: What the runtime offers to drivers, kernels and callers; see dlc.h.
 EXPORTS = (
     "dlc_call",
+    "dlc_copy",
+    "dlc_endless",
     "dlc_grow",
     "dlc_host_step",
     "dlc_launch",
@@ -25,6 +27,7 @@ EXPORTS = (
     "dlc_release_memory",
     "dlc_report_fault",
     "dlc_reserve_scratch",
+    "dlc_stopped",
 )
 
 #: Architecture, as the first part of a target triple -> the CPU that the runtime is compiled for.

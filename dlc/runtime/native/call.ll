@@ -56,9 +56,17 @@ out:
   ret void
 }
 
-; The workers' blocks grow at the next launch (@team), when none of them can be in use.
+; The workers' blocks grow at the next launch (@team), when none of them can be in use. Sizes that would depend on
+; data which a stopped call has not computed are not looked at.
 define i64 @dlc_reserve_scratch(ptr %context, i64 %bytes) {
 entry:
+  %stopped = call i1 @is_stopped(ptr %context)
+  br i1 %stopped, label %skip, label %grow
+skip:
+  %old.status.p = getelementptr %Context, ptr %context, i64 0, i32 5
+  %old.status = load i64, ptr %old.status.p
+  ret i64 %old.status
+grow:
   %scratch.p = getelementptr %Context, ptr %context, i64 0, i32 2
   %bytes.p = getelementptr %Context, ptr %context, i64 0, i32 3
   %status = call i64 @grow_block(ptr %scratch.p, ptr %bytes.p, i64 %bytes)
@@ -264,6 +272,34 @@ failed:
 out:
   %status = load i64, ptr %status.p
   ret i64 %status
+}
+
+define void @dlc_copy(ptr %context, ptr %target, ptr %source, i64 %bytes) {
+entry:
+  %stopped = call i1 @is_stopped(ptr %context)
+  %empty = icmp slt i64 %bytes, 1
+  %skip = or i1 %stopped, %empty
+  br i1 %skip, label %out, label %copy
+copy:
+  %ignored = call ptr @memmove(ptr %target, ptr %source, i64 %bytes)
+  br label %out
+out:
+  ret void
+}
+
+define i64 @dlc_stopped(ptr %context) {
+  %stopped = call i1 @is_stopped(ptr %context)
+  %result = zext i1 %stopped to i64
+  ret i64 %result
+}
+
+define void @dlc_endless(ptr %context, i64 %step) {
+  %status.p = getelementptr %Context, ptr %context, i64 0, i32 5
+  store i64 6, ptr %status.p                                                      ; DLC_ENDLESS
+  %fault.p = getelementptr %Context, ptr %context, i64 0, i32 6
+  %key = shl i64 %step, 40
+  store i64 %key, ptr %fault.p
+  ret void
 }
 
 define void @dlc_report_fault(ptr %fault, i64 %kernel, i64 %chunk) {

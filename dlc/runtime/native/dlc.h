@@ -25,6 +25,7 @@ enum {
     DLC_FAULT = 3,      /* an index that came from data was out of range; see dlc_context.fault */
     DLC_HOST_ERROR = 4, /* the host callback reported a failure */
     DLC_LIMIT = 5,      /* a storage would grow beyond dlc_context.storage_limit */
+    DLC_ENDLESS = 6,    /* a loop ran more often than the model's limit; dlc_context.fault = its step << 40 */
     DLC_GUARD = 1024    /* DLC_GUARD + i: guard i, checked during the run, failed */
 };
 
@@ -138,6 +139,15 @@ int64_t dlc_reserve_scratch(dlc_context *context, int64_t bytes);
  * What this call stored there is kept; the rest is undefined, as it may come from an earlier call. Null, with context->status set, if that cannot be done: then the
  * launches and host steps that would use it are skipped. */
 void *dlc_grow(dlc_context *context, int64_t index, int64_t bytes);
+
+/* Copies bytes that may overlap, unless the call is stopped, as one is whose memory could not be had. */
+void dlc_copy(dlc_context *context, void *target, const void *source, int64_t bytes);
+
+/* Whether the remaining steps are to be skipped: for loops, which ask before each iteration. */
+int64_t dlc_stopped(dlc_context *context);
+
+/* Stops the call with DLC_ENDLESS because of the loop that is step `step`. */
+void dlc_endless(dlc_context *context, int64_t step);
 
 /* Records a bad index met by a kernel that clamped it and went on. Keeps the smallest (kernel, chunk), whatever
  * the order of the reports. `fault` is the address of dlc_context.fault, which kernels receive as an argument. */

@@ -41,6 +41,7 @@
 declare i64 @syscall(i64, ...)
 declare ptr @mmap(ptr, i64, i32, i32, i32, i64)
 declare ptr @mremap(ptr, i64, i64, i32, ...)
+declare ptr @memmove(ptr, ptr, i64)
 declare i32 @munmap(ptr, i64)
 declare i32 @madvise(ptr, i64, i32)
 declare i32 @prctl(i32, ...)
