@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
+from dlc.cli.models import is_package
 from dlc.cli.output import Output
 from dlc.cli.parameters import EXISTING_FILE, dim_option, json_option
+from dlc.cli.stages import STAGES, Stages
 from dlc.errors import printable
 from dlc.options import ShapeSpec
 
-#: The stages that have a text, in the order in which a model passes them.
-STAGES = ("import", "optimized", "llvm")
 _LINE_LIMIT = 100_000
 
 
@@ -24,48 +24,44 @@ _LINE_LIMIT = 100_000
 @click.option(
     "--stage",
     type=click.Choice(STAGES),
-    help="Print the model as imported, after the passes, or as LLVM IR, instead of a summary.",
+    help="Print the model as imported, after the passes, as kernels, as a program of steps over memory, as "
+    "LLVM IR or as assembly, instead of a summary.",
 )
+@click.option("--node", metavar="NAME", help="Of that stage, only what comes from this ONNX node.")
 @click.option("-O", "optimize", type=click.IntRange(0, 3), default=2, help="Level of the passes.")
-@click.option("--target", default="native", help="The CPU that LLVM IR is for.")
+@click.option("--skip", metavar="PASS", multiple=True, help="Leave out this pass. Repeatable.")
+@click.option("--target", default="native", help="The CPU that kernels are generated for.")
 @dim_option
 @json_option
 def command(
     model: Path,
     stage: str | None,
+    node: str | None,
     optimize: int,
+    skip: tuple[str, ...],
     target: str,
     dims: Mapping[str, ShapeSpec],
     output: Output,
 ) -> None:
-    """Describe MODEL (an ONNX file) as dlc reads it: inputs, outputs, symbols, operators, identity."""
+    """Describe MODEL: inputs, outputs, symbols, operators, identity; or print one of its stages.
+
+    Of a package there is a description only: it holds code, no model.
+    """
+    if is_package(model):
+        if stage is not None:
+            raise click.UsageError("a package has no stages; give the ONNX model")
+        data = package_summary(model)
+        output.result(data, *_package_lines(data))
+        return
     if stage is None:
+        if node is not None:
+            raise click.UsageError("--node needs a --stage")
         data = summary(model, dims)
         output.result(data, *_summary_lines(data))
         return
-    text = stage_text(model, stage, dims, optimize, target)
-    lines = (printable(line, _LINE_LIMIT) for line in text.split("\n"))
-    output.result({"stage": stage, "text": text}, *lines)
-
-
-def stage_text(
-    model: Path, stage: str, dims: Mapping[str, ShapeSpec], optimize: int = 2, target: str = "native"
-) -> str:
-    """The text of the model at one of STAGES."""
-    from dlc.backends.cpu.backend import generate
-    from dlc.frontend.onnx.importer import import_model
-    from dlc.ir.text import to_text
-    from dlc.lowering.lower import lower
-    from dlc.passes.pipeline import default_pipeline
-    from dlc.target import resolve
-
-    graph = import_model(model, shapes=dims).graph
-    if stage == "import":
-        return to_text(graph)
-    default_pipeline(optimize).run(graph)
-    if stage == "optimized":
-        return to_text(graph)
-    return generate(lower(graph), resolve(target)).text
+    text = Stages(model, dims, optimize, target, skip).text(stage, node)
+    lines = (printable(line, _LINE_LIMIT) for line in text.rstrip("\n").split("\n"))
+    output.result({"stage": stage, "node": node, "text": text}, *lines)
 
 
 def summary(model: Path, dims: Mapping[str, ShapeSpec]) -> dict[str, Any]:
@@ -97,4 +93,39 @@ def _summary_lines(data: Mapping[str, Any]) -> list[str]:
     for title in ("inputs", "outputs", "symbols", "operators"):
         lines.append(title)
         lines += [f"  {printable(key)}: {printable(str(value))}" for key, value in data[title].items()]
+    return lines
+
+
+def package_summary(path: Path) -> dict[str, Any]:
+    """What a package says of itself."""
+    from dlc.api.selftest import KEY
+    from dlc.runtime.package import Package
+
+    with Package.open(path) as package:
+        manifest = package.manifest
+        return {
+            "name": manifest.model.name,
+            "sha256": manifest.model.sha256,
+            "dlc": manifest.dlc,
+            "opsets": dict(manifest.model.opsets),
+            "inputs": {info.name: f"{info.dtype}{list(info.shape)}" for info in manifest.inputs},
+            "outputs": {info.name: f"{info.dtype}{list(info.shape)}" for info in manifest.outputs},
+            "symbols": {
+                s.name: f"{s.minimum}..{'' if s.maximum is None else s.maximum}" for s in manifest.symbols
+            },
+            "targets": {target.name: ", ".join(target.features) for target in manifest.targets},
+            "members": dict(package.members),
+            "constants": len(manifest.constants),
+            "self_test": KEY in manifest.extra,
+        }
+
+
+def _package_lines(data: Mapping[str, Any]) -> list[str]:
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in data["opsets"].items())
+    test = "with a self-test" if data["self_test"] else "without a self-test"
+    lines = [f"{printable(data['name'])}, {printable(opsets)}, by dlc {printable(data['dlc'])}, {test}"]
+    lines.append(f"sha256 {data['sha256']}")
+    for title in ("inputs", "outputs", "symbols", "targets", "members"):
+        lines.append(title)
+        lines += [f"  {printable(key)}: {printable(str(value), 500)}" for key, value in data[title].items()]
     return lines

@@ -21,9 +21,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-def parse_dims(
-    ctx: click.Context, param: click.Parameter, values: Sequence[str]
-) -> dict[str, ShapeSpec]:
+def parse_dims(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, ShapeSpec]:
     """NAME=EXTENTS: `batch=1` fixes a symbol, `batch=1,8,64` hints its range, `x=1,3,224,224` is a shape."""
     dims: dict[str, ShapeSpec] = {}
     for value in values:

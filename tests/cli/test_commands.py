@@ -140,12 +140,44 @@ def test_inspect(cli: Callable[..., Any]) -> None:
     assert "image: f32[4, 1, 8, 8]" in text and "Conv: 5" in text
 
 
-@pytest.mark.parametrize(
-    ("stage", "words"), [("import", "BatchNorm"), ("llvm", "define")]
-)
-def test_inspect_stages(cli: Callable[..., Any], stage: str, words: str) -> None:
-    assert words in cli("inspect", DIGITS, "--stage", stage).out
-    assert words in json.loads(cli("inspect", DIGITS, "--stage", stage, "--json").out)["text"]
+STAGES = {
+    "import": ("BatchNorm", "%pool = Pool("),
+    "optimized": ("Relayout", "%pool = Pool("),
+    "kernels": ("kernel conv", "kernel pool {"),
+    "program": ("program {", "step "),
+    "llvm": ("define void @k0_", "_pool(ptr"),
+    "asm": ("dlc_run:", "_pool:"),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_inspect_stages(cli: Callable[..., Any], stage: str) -> None:
+    whole, part = STAGES[stage]
+    text = json.loads(cli("inspect", DIGITS, "--stage", stage, "--json").out)["text"]
+    assert whole in text and cli("inspect", DIGITS, "--stage", stage).out.rstrip("\n")
+    found = json.loads(cli("inspect", DIGITS, "--stage", stage, "--node", "pool/MaxPool", "--json").out)
+    assert part in found["text"] and whole not in found["text"] and found["node"] == "pool/MaxPool"
+    ran = cli("inspect", DIGITS, "--stage", stage, "--node", "nowhere")
+    assert ran.status == 2 and "no" in ran.err and ran.out == ""
+
+
+def test_inspect_follows_the_options(cli: Callable[..., Any]) -> None:
+    skipped = cli("inspect", DIGITS, "--stage", "optimized", "--skip", "fold-batch-norm").out
+    assert "BatchNorm(" in skipped and "BatchNorm(" not in cli("inspect", DIGITS, "--stage", "optimized").out
+    narrow = cli("inspect", DIGITS, "--stage", "asm", "--target", "x86-64-v3").out
+    assert "%zmm" not in narrow and "%ymm" in narrow
+    assert cli("inspect", DIGITS, "--stage", "optimized", "--skip", "nothing").status == 2
+    assert cli("inspect", DIGITS, "--node", "pool/MaxPool").status == 2
+
+
+def test_inspect_packages(cli: Callable[..., Any], tmp_path: Path) -> None:
+    package = tmp_path / "m.dlc"
+    assert cli("compile", DIGITS, "-o", package).status == 0
+    data = json.loads(cli("inspect", package, "--json").out)
+    assert data["name"] == "digits" and data["self_test"] is True and "code/cpu.o" in data["members"]
+    assert data["outputs"] == {"logits": "f32['batch', 10]"}
+    assert "with a self-test" in cli("inspect", package).out
+    assert cli("inspect", package, "--stage", "asm").status == 2
 
 
 def test_ops(cli: Callable[..., Any]) -> None:
