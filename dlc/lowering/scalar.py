@@ -16,7 +16,7 @@ from dlc.errors import InternalError
 from dlc.ir.dtypes import DType, Kind
 from dlc.ir.operator import Array
 from dlc.ir.ops.conversion import convert as convert_as_onnx
-from dlc.ir.ops.scalar import bit_cast
+from dlc.ir.ops.scalar import bit_cast, float_power
 from dlc.lowering.expr import CastMode
 
 _erf = np.frompyfunc(math.erf, 1, 1)
@@ -94,7 +94,7 @@ def binary(fn: str, left: Array, right: Array) -> Array:
         case "pow":
             if integer:
                 return _integer_power(left, right)
-            return np.asarray(np.power(left.astype(np.float64), right.astype(np.float64))).astype(left.dtype)
+            return float_power(left.astype(np.float64), right.astype(np.float64)).astype(left.dtype)
         case "shift_left" | "shift_right":
             return _shift(fn == "shift_left", left, right)
     raise InternalError(f"there is no binary function {fn!r}")

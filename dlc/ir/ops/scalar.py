@@ -187,7 +187,7 @@ def _power(base: Array, exponent: Array) -> Array:
     """base ** exponent. Of two integers: modulo the width of `base`; a negative exponent gives the truncated
     reciprocal, 0 for a zero base. Otherwise in float64, to be converted as by Cast."""
     if not (np.issubdtype(base.dtype, np.integer) and np.issubdtype(exponent.dtype, np.integer)):
-        return np.asarray(np.power(base.astype(np.float64), exponent.astype(np.float64)))
+        return float_power(base.astype(np.float64), exponent.astype(np.float64))
     negative = exponent < 0
     magnitude = np.where(negative, exponent.dtype.type(0), exponent).astype(np.uint64)
     power = np.power(base.astype(np.int64).astype(np.uint64), magnitude).astype(base.dtype)
@@ -196,6 +196,12 @@ def _power(base: Array, exponent: Array) -> Array:
     if np.issubdtype(base.dtype, np.signedinteger):
         reciprocal = np.where(base == -1, minus_one, reciprocal)
     return np.asarray(np.where(negative, reciprocal, power))
+
+
+def float_power(base: Array, exponent: Array) -> Array:
+    """IEEE pow. NumPy takes the square root for an exponent of 0.5 that broadcasts: wrong at -0 and -inf."""
+    root = np.sqrt(np.where(base == -np.inf, np.inf, base)) + 0.0
+    return np.asarray(np.where(exponent == 0.5, root, np.power(base, exponent)))
 
 
 def bit_cast(x: Array, to: DType) -> Array:

@@ -98,6 +98,8 @@ def activation(fn: str, x: Expr, alpha: float, beta: float) -> Expr:
             return select(compare("gt", x, alpha), x, const(0, x.dtype))
         case "swish":
             return binary("mul", x, unary("sigmoid", binary("mul", x, alpha)))
+        case "shrink" if x.dtype.is_integer:
+            return cast(activation(fn, cast(x, DType.F64), alpha, beta), x.dtype, CastMode.WRAP)
         case "shrink":
             low = select(compare("lt", x, -beta), binary("add", x, alpha), const(0, x.dtype))
             return select(compare("gt", x, beta), binary("sub", x, alpha), low)

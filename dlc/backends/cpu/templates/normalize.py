@@ -143,7 +143,7 @@ def coalesce(kernel: Kernel) -> Kernel:
 
 def _merge(kernel: Kernel, outer: Axis, inner: Axis) -> Kernel | None:
     """The kernel with `outer` and `inner` as one axis; None where an access does not allow it."""
-    if AxisKind.PARALLEL is not outer.kind or outer.kind is not inner.kind:
+    if AxisKind.PARALLEL is not outer.kind or outer.kind is not inner.kind or inner.extent == 0:
         return None
     (store,) = kernel.body
     assert isinstance(store, Store)
