@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends": BASE | {"ir", "target", "lowering"},
     "runtime": BASE | {"target"},
     "api": BASE | COMPILER,
+    "backend": BASE | {"api"},
     "models": set(),
     "quantize": BASE | COMPILER | {"api"},
     "verify": BASE | COMPILER | {"api"},

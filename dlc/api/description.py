@@ -34,13 +34,19 @@ class Description:
 def describe_model(model: ImportedModel) -> Description:
     """The description of an imported model."""
     data = model.metadata
+    named = [
+        (str(dim), name)
+        for spec in model.inputs
+        for dim, name in zip(spec.type.shape, spec.dim_names, strict=True)
+        if name is not None
+    ]
     return Description(
         data.producer,
         data.domain,
         data.model_version,
         data.description,
         dict(sorted(data.properties.items())),
-        dict(sorted(data.dim_names.items())),
+        dict(sorted(named)),
     )
 
 
