@@ -29,7 +29,7 @@ TARGETS = [name for name in ("native", "x86-64-v3") if resolve(name).runs_on(nat
 class NativeNode:
     """One operator as native code; with `symbolic`, extents beyond 1 are symbols s<extent>.
 
-    Operands numbered in `constants` are known at compile time. An operator without a native kernel is an error.
+    Operands numbered in `constants` are known at compile time. An operator without a kernel is an error.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Pointwise operators natively: special values, all types, odd and empty shapes, symbolic extents, broadcasting."""
+"""Pointwise operators natively: special values, all types, odd and empty shapes, symbols, broadcasting."""
 
 from __future__ import annotations
 
