@@ -11,14 +11,30 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dlc.errors import IndexFault, InputError, InternalError, ShapeError
-from dlc.ir.dims import Dim, Symbol, evaluate as evaluate_dim
+from dlc.errors import IndexFault, InputError, InternalError, LimitError, ShapeError
+from dlc.ir.dims import Dim, Symbol, evaluate as evaluate_dim, product
 from dlc.ir.dtypes import from_numpy
 from dlc.ir.operator import Array
 from dlc.lowering.evaluate import evaluate_kernel
 from dlc.lowering.kernel import Access, Param
-from dlc.lowering.program import Bind, Buffer, Check, Host, Launch, Program, StorageKind
-from dlc.lowering.replay import replay
+from dlc.lowering.program import (
+    Bind,
+    Branch,
+    Buffer,
+    Check,
+    Copy,
+    Grow,
+    Host,
+    Launch,
+    Program,
+    Repeat,
+    Set,
+    Step,
+    Storage,
+    StorageKind,
+    walk,
+)
+from dlc.lowering.replay import Ledger, refuse
 from dlc.lowering.tensors import Memory
 
 #: What poisoned bytes hold: NaN as floats of any width.
@@ -32,7 +48,7 @@ def evaluate_program(
     *,
     wide: bool = False,
 ) -> list[Array]:
-    """The outputs of `program` for `inputs`, both in the model's order; its memory plan is replayed first.
+    """The outputs of `program` for `inputs`, both in the model's order; each step is checked by a Ledger.
 
     Symbols that are extents of inputs are read from the arrays; `symbols` gives the others that a call
     passes. `wide` is for every kernel what it is for `evaluate_kernel`. Raises ShapeError or InputError for
@@ -46,9 +62,9 @@ def evaluate_program(
     for guard in program.guards:
         if {symbol.name for symbol in guard.free_symbols()} <= env.keys() and not guard.holds(env):
             raise InputError(guard.message, node=guard.origin)
-    replay(program, env)
     run = _Run(program, inputs, env, wide)
-    run.steps()
+    run.steps(program.steps)
+    refuse(run.ledger.finish(env))
     return [run.view(buffer).whole().copy() for buffer in program.outputs]
 
 
@@ -75,6 +91,8 @@ class _Run:
         self.program = program
         self.env = env
         self.wide = wide
+        self.ledger = Ledger(program)
+        self.numbers = {id(step): number for number, step in enumerate(walk(program.steps))}
         self.memory: dict[tuple[StorageKind, int], Array] = {
             (StorageKind.ARENA, 0): np.full(self.number(program.arena), POISON, np.uint8)
         }
@@ -96,8 +114,11 @@ class _Run:
         data = np.ascontiguousarray(array).reshape(-1)
         self.memory[kind, index] = data.view(np.uint8).copy() if data.size else np.zeros(0, np.uint8)
 
-    def steps(self) -> None:
-        for number, step in enumerate(self.program.steps):
+    def steps(self, steps: Sequence[Step]) -> None:
+        """Take `steps`, one after the other."""
+        for step in steps:
+            number = self.numbers[id(step)]
+            refuse(self.ledger.step(number, step, self.env))
             match step:
                 case Launch():
                     self._launch(number, step)
@@ -108,6 +129,60 @@ class _Run:
                         raise InputError(guard.message, node=guard.origin)
                 case Host():
                     self._host(step)
+                case Set(symbols, values):
+                    numbers = [self.number(value) for value in values]
+                    self.env.update((s.name, n) for s, n in zip(symbols, numbers, strict=True))
+                case Grow(storage, size):
+                    self._grow(storage, self.number(size))
+                case Copy(source, target):
+                    self._bytes(target)[...] = self._bytes(source)
+                case Branch():
+                    way = step.then if self._holds(number, step.condition) else step.otherwise
+                    self._inside(way, step.symbols)
+                case Repeat():
+                    self._repeat(number, step)
+
+    def _inside(self, steps: Sequence[Step], symbols: Sequence[Symbol]) -> None:
+        """Take the steps of a branch or loop, whose bindings end with them, but for those of `symbols`."""
+        outside = dict(self.env)
+        self.steps(steps)
+        outside.update((symbol.name, self.env[symbol.name]) for symbol in symbols)
+        self.env.clear()
+        self.env.update(outside)
+
+    def _holds(self, number: int, condition: Buffer | None) -> bool:
+        if condition is None:
+            return True
+        refuse(self.ledger.read(number, condition, self.env))
+        return bool(self.view(condition).whole().reshape(-1)[0])
+
+    def _repeat(self, number: int, step: Repeat) -> None:
+        trip = None if step.trip is None else self.number(step.trip)
+        condition, count = step.condition, 0
+        while (trip is None or count < trip) and self._holds(number, condition):
+            if count >= step.limit:
+                where = ", ".join(step.origins) or None
+                raise LimitError(f"a loop takes more than {step.limit} iterations", node=where)
+            self.env[step.number.name] = count
+            if step.counter is not None:
+                refuse(self.ledger.write(number, step.counter, self.env))
+                self.view(step.counter).assign(np.full((), count))
+            self._inside(step.body, step.symbols)
+            condition, count = step.again, count + 1
+        self.env.pop(step.number.name, None)
+
+    def _grow(self, storage: Storage, size: int) -> None:
+        """Make a growing storage at least `size` bytes long."""
+        place = (storage.kind, storage.index)
+        held = self.memory.get(place, np.zeros(0, np.uint8))
+        if size > len(held):
+            self.memory[place] = np.concatenate([held, np.full(size - len(held), POISON, np.uint8)])
+
+    def _bytes(self, buffer: Buffer) -> Array:
+        """The bytes of a row-major tensor."""
+        start = self.number(buffer.offset)
+        size = self.number(product(buffer.type.shape)) * buffer.type.dtype.itemsize
+        return self.memory[buffer.storage.kind, buffer.storage.index][start : start + size]
 
     def view(self, buffer: Buffer, param: Param | None = None) -> Memory:
         """The tensor in a buffer, as `param` describes it."""

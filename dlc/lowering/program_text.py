@@ -16,11 +16,27 @@ program {
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 
-from dlc.ir.dims import to_text as dim_text
+from dlc.ir.dims import Symbol, to_text as dim_text
 from dlc.ir.text import guard_text, name_text, quoted, symbol_text
-from dlc.lowering.program import Bind, Buffer, Check, Host, Launch, Program, Step, StorageKind
+from dlc.lowering.program import (
+    Bind,
+    Branch,
+    Buffer,
+    Check,
+    Copy,
+    Grow,
+    Host,
+    Launch,
+    Program,
+    Repeat,
+    Set,
+    Step,
+    Steps,
+    StorageKind,
+)
 from dlc.lowering.text import to_text as kernel_text
 
 
@@ -45,8 +61,7 @@ def _lines(program: Program, kernels: bool) -> Iterator[str]:
     for index, constant in enumerate(program.constants):
         held = f"{constant.data.dtype}{list(constant.data.shape)}, {constant.data.nbytes} bytes"
         yield f"  constant {index} %{name_text(constant.name)}: {held}"
-    for number, step in enumerate(program.steps):
-        yield f"  step {number}: {_step_text(program, step)}"
+    yield from _step_lines(program, program.steps, itertools.count(), "  ")
     for index, kernel in enumerate(program.kernels if kernels else ()):
         first, *rest = kernel_text(kernel).splitlines()
         yield f"  {first.replace('kernel', f'kernel {index}', 1)}"
@@ -63,8 +78,33 @@ def decisions_text(program: Program) -> str:
     return "".join(lines)
 
 
+def _step_lines(program: Program, steps: Steps, numbers: Iterator[int], indent: str) -> Iterator[str]:
+    """Steps, numbered as `walk` meets them; those inside of branches and loops are indented."""
+    for step in steps:
+        yield f"{indent}step {next(numbers)}: {_step_text(program, step)}"
+        match step:
+            case Branch():
+                yield from _step_lines(program, step.then, numbers, f"{indent}  ")
+                yield f"{indent}else"
+                yield from _step_lines(program, step.otherwise, numbers, f"{indent}  ")
+                yield f"{indent}end"
+            case Repeat():
+                yield from _step_lines(program, step.body, numbers, f"{indent}  ")
+                yield f"{indent}end"
+
+
 def _step_text(program: Program, step: Step) -> str:
     match step:
+        case Set(symbols, values):
+            return ", ".join(f"{s.name} = {dim_text(v)}" for s, v in zip(symbols, values, strict=True))
+        case Grow(storage, size):
+            return f"grow {storage.kind.value} {storage.index} to {dim_text(size)} bytes"
+        case Copy(source, target):
+            return f"copy {_buffer_text(source)} to {_buffer_text(target)}"
+        case Branch(condition):
+            return f"if {_buffer_text(condition)}{_kept(step.symbols)}"
+        case Repeat():
+            return _repeat_text(step)
         case Launch(kernel, buffers, _, origins):
             operands = ", ".join(map(_buffer_text, buffers))
             comment = f"  # {', '.join(map(quoted, origins))}" if origins else ""
@@ -79,8 +119,23 @@ def _step_text(program: Program, step: Step) -> str:
             return f"host {node.op.name}({operands}) -> {results}: {reason}"
 
 
+def _repeat_text(step: Repeat) -> str:
+    """The head of a loop."""
+    parts = [f"for {step.number.name}"]
+    parts += [f"below {dim_text(step.trip)}"] if step.trip is not None else []
+    parts += [f"if {_buffer_text(step.condition)}"] if step.condition is not None else []
+    parts += [f"again while {_buffer_text(step.again)}"] if step.again is not None else []
+    parts += [f"counted in {_buffer_text(step.counter)}"] if step.counter is not None else []
+    return " ".join(parts) + _kept(step.symbols)
+
+
+def _kept(symbols: Sequence[Symbol]) -> str:
+    return f" keeping {', '.join(symbol.name for symbol in symbols)}" if symbols else ""
+
+
 def _buffer_text(buffer: Buffer) -> str:
-    place = _place(buffer) if buffer.storage.kind is StorageKind.ARENA else ""
+    shown = buffer.storage.kind in (StorageKind.ARENA, StorageKind.GROWN)
+    place = _place(buffer) if shown else ""
     return f"%{name_text(buffer.name)}{place}"
 
 

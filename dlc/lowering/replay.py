@@ -8,15 +8,28 @@ needs thus shows at that value's next read, and a read before any write shows at
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from dlc.errors import InternalError
 from dlc.ir.dims import evaluate, product
 from dlc.lowering.draft import LoweredKernel
 from dlc.lowering.inplace import overwritable
-from dlc.lowering.kernel import Access, Kernel
+from dlc.lowering.kernel import Access
 from dlc.lowering.memory import ALIGN
-from dlc.lowering.program import Bind, Buffer, Check, Host, Launch, Program, StorageKind
+from dlc.lowering.program import (
+    Bind,
+    Branch,
+    Buffer,
+    Copy,
+    Grow,
+    Host,
+    Launch,
+    Program,
+    Repeat,
+    Step,
+    Storage,
+    StorageKind,
+)
 
 _SHOWN = 20
 _READ_ONLY = (StorageKind.INPUT, StorageKind.CONSTANT)
@@ -27,9 +40,20 @@ def replay(program: Program, symbols: Mapping[str, int]) -> None:
 
     Checked: no read of bytes that were never written or that another value has taken over; no write to an
     input or a constant, beyond the end of a storage, or off alignment; no kernel that writes over an operand
-    that it still reads; every output complete at the end.
+    that it still reads; every output complete at the end. The program has no branches or loops: where it has,
+    `dlc.lowering.program_evaluate` checks the steps that a run takes.
     """
-    problems = list(_Replay(program, symbols).run())
+    ledger = Ledger(program)
+    problems: list[str] = []
+    for number, step in enumerate(program.steps):
+        if isinstance(step, Branch | Repeat):
+            raise InternalError(f"step {number} chooses its steps by data: only a run can be replayed")
+        problems += ledger.step(number, step, symbols)
+    refuse([*problems, *ledger.finish(symbols)])
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """InternalError that lists `problems`, if there are any."""
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:_SHOWN])
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -49,50 +73,76 @@ class _Span:
         return self.start < other.stop and other.start < self.stop
 
 
-class _Replay:
-    def __init__(self, program: Program, symbols: Mapping[str, int]) -> None:
-        self.program = program
-        self.symbols = symbols
-        self.memory: dict[tuple[StorageKind, int], list[_Span]] = {}
+class Ledger:
+    """Which value each byte belongs to, as steps are taken one after the other."""
 
-    def run(self) -> Iterator[str]:
-        for buffer in self.program.inputs:
-            self._own(buffer, -1)
-        for index, constant in enumerate(self.program.constants):
-            place = (StorageKind.CONSTANT, index)
-            self.memory[place] = [_Span(0, constant.data.nbytes, constant.name, -1)]
-        for number, step in enumerate(self.program.steps):
-            match step:
-                case Launch():
-                    yield from self._launch(number, step)
-                case Host():
-                    inputs = [buffer for buffer in step.inputs if buffer is not None]
-                    yield from self._work(number, inputs, list(step.outputs), [])
-                case Bind():
-                    yield from self._read(number, step.buffer)
-                case Check():
-                    pass
-        for buffer in self.program.outputs:
-            yield from self._read(len(self.program.steps), buffer)
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._symbols: Mapping[str, int] = {}
+        self._spans: dict[tuple[StorageKind, int], list[_Span]] = {}
+        self._sizes: dict[int, int] = {}
+        for index, constant in enumerate(program.constants):
+            whole = _Span(0, constant.data.nbytes, constant.name, -1)
+            self._spans[StorageKind.CONSTANT, index] = [whole]
+        self._given = False
+
+    def step(self, number: int, step: Step, symbols: Mapping[str, int]) -> list[str]:
+        """What is wrong with a step that is taken with these numbers of symbols."""
+        self._begin(symbols)
+        match step:
+            case Launch():
+                return list(self._launch(number, step))
+            case Host():
+                inputs = [buffer for buffer in step.inputs if buffer is not None]
+                return list(self._work(number, inputs, list(step.outputs), []))
+            case Bind(_, buffer, _):
+                return list(self._read(number, buffer))
+            case Copy(source, target):
+                return list(self._work(number, [source], [target], []))
+            case Grow(storage, bytes_):
+                known = self._sizes.get(storage.index, 0)
+                self._sizes[storage.index] = max(known, evaluate(bytes_, symbols))
+        return []
+
+    def read(self, number: int, buffer: Buffer, symbols: Mapping[str, int]) -> list[str]:
+        """What is wrong with the reading of a buffer."""
+        self._begin(symbols)
+        return list(self._read(number, buffer))
+
+    def write(self, number: int, buffer: Buffer, symbols: Mapping[str, int]) -> list[str]:
+        """What is wrong with the writing of a buffer."""
+        self._begin(symbols)
+        return list(self._work(number, [], [buffer], []))
+
+    def finish(self, symbols: Mapping[str, int]) -> list[str]:
+        """What is wrong with the outputs."""
+        self._begin(symbols)
+        end = len(self._program.steps)
+        return [problem for buffer in self._program.outputs for problem in self._read(end, buffer)]
+
+    def _begin(self, symbols: Mapping[str, int]) -> None:
+        self._symbols = symbols
+        if not self._given:
+            self._given = True
+            for buffer in self._program.inputs:
+                self._own(buffer, -1)
 
     def _launch(self, number: int, step: Launch) -> Iterator[str]:
-        kernel = self.program.kernels[step.kernel]
+        kernel = self._program.kernels[step.kernel]
         if len(step.buffers) != len(kernel.params):
             yield f"step {number} gives {len(step.buffers)} buffers to {len(kernel.params)} parameters"
             return
         pairs = list(zip(kernel.params, step.buffers))
         reads = [buffer for param, buffer in pairs if param.access is not Access.WRITE]
         writes = [buffer for param, buffer in pairs if param.access is not Access.READ]
-        yield from self._work(number, reads, writes, self._overwritten(kernel, step))
-
-    def _overwritten(self, kernel: Kernel, step: Launch) -> list[Buffer]:
-        """The operands that the kernel may write over while it reads them."""
         names = overwritable(LoweredKernel(kernel, {}))
-        return [b for param, b in zip(kernel.params, step.buffers) if param.name in names]
+        overwritten = [buffer for param, buffer in pairs if param.name in names]
+        yield from self._work(number, reads, writes, overwritten)
 
     def _work(
         self, number: int, reads: list[Buffer], writes: list[Buffer], overwritten: list[Buffer]
     ) -> Iterator[str]:
+        """A step that reads and writes; what it overwrites may be one of its operands."""
         for buffer in reads:
             yield from self._read(number, buffer)
         for position, buffer in enumerate(writes):
@@ -100,29 +150,28 @@ class _Replay:
             for other in (*reads, *writes[:position]):
                 if other.owner == buffer.owner or not self._collide(buffer, other):
                     continue
-                same = self._span(buffer, number)[:2] == self._span(other, number)[:2]
+                mine, its = self._span(buffer, number), self._span(other, number)
+                same = (mine.start, mine.stop) == (its.start, its.stop)
                 if not (same and other in overwritten):
                     yield f"step {number} writes %{buffer.name} over %{other.name}, which it also uses"
         for buffer in writes:
             self._own(buffer, number)
 
-    def _span(self, buffer: Buffer, step: int) -> tuple[int, int, _Span]:
-        start = evaluate(buffer.offset, self.symbols)
-        elements = evaluate(product(buffer.type.physical_shape), self.symbols)
-        stop = start + elements * buffer.type.dtype.itemsize
-        return start, stop, _Span(start, stop, buffer.owner, step)
+    def _span(self, buffer: Buffer, step: int) -> _Span:
+        start = evaluate(buffer.offset, self._symbols)
+        elements = evaluate(product(buffer.type.physical_shape), self._symbols)
+        return _Span(start, start + elements * buffer.type.dtype.itemsize, buffer.owner, step)
 
     def _collide(self, buffer: Buffer, other: Buffer) -> bool:
-        if (buffer.storage.kind, buffer.storage.index) != (other.storage.kind, other.storage.index):
+        if _place_of(buffer) != _place_of(other):
             return False
-        return self._span(buffer, 0)[2].overlaps(self._span(other, 0)[2])
+        return self._span(buffer, 0).overlaps(self._span(other, 0))
 
     def _own(self, buffer: Buffer, step: int) -> None:
         """Let the bytes of `buffer` belong to its value from here on."""
-        span = self._span(buffer, step)[2]
-        place = (buffer.storage.kind, buffer.storage.index)
+        span = self._span(buffer, step)
         kept: list[_Span] = []
-        for old in self.memory.get(place, []):
+        for old in self._spans.get(_place_of(buffer), []):
             if not old.overlaps(span):
                 kept.append(old)
                 continue
@@ -130,36 +179,43 @@ class _Replay:
                 kept.append(dataclasses.replace(old, stop=span.start))
             if old.stop > span.stop:
                 kept.append(dataclasses.replace(old, start=span.stop))
-        self.memory[place] = [*kept, span]
+        self._spans[_place_of(buffer)] = [*kept, span]
 
     def _read(self, number: int, buffer: Buffer) -> Iterator[str]:
-        start, stop, wanted = self._span(buffer, number)
-        covered = start
-        for span in sorted(self.memory.get((buffer.storage.kind, buffer.storage.index), []), key=_start):
+        wanted = self._span(buffer, number)
+        covered = wanted.start
+        for span in sorted(self._spans.get(_place_of(buffer), []), key=lambda span: span.start):
             if not span.overlaps(wanted):
                 continue
             if span.start > covered:
                 break
             covered = span.stop
             if span.owner != buffer.owner:
-                overlap = f"bytes {max(start, span.start)} to {min(stop, span.stop)}"
+                overlap = f"bytes {max(wanted.start, span.start)} to {min(wanted.stop, span.stop)}"
                 writer = f"step {span.step} wrote %{span.owner}"
                 yield f"step {number} reads %{buffer.name}, but {writer} to {overlap}"
-        if covered < stop:
+        if covered < wanted.stop:
             yield f"step {number} reads %{buffer.name}, whose bytes from {covered} on were never written"
 
     def _place(self, number: int, buffer: Buffer) -> Iterator[str]:
         """What is wrong with where a result is put."""
-        start, stop, _ = self._span(buffer, number)
-        storage = buffer.storage
-        if storage.kind in _READ_ONLY:
-            yield f"step {number} writes %{buffer.name} to {storage.kind.value} {storage.index}"
-        size = self.program.arena if storage.kind is StorageKind.ARENA else storage.bytes
-        if start < 0 or stop > evaluate(size, self.symbols):
-            yield f"step {number} writes %{buffer.name} to bytes {start} to {stop} of {storage.kind.value}"
-        if start % ALIGN:
-            yield f"step {number} writes %{buffer.name} at {start}, which is no multiple of {ALIGN}"
+        span, kind = self._span(buffer, number), buffer.storage.kind
+        if kind in _READ_ONLY:
+            yield f"step {number} writes %{buffer.name} to {kind.value} {buffer.storage.index}"
+        if span.start < 0 or span.stop > self._size(buffer.storage):
+            yield f"step {number} writes %{buffer.name} to bytes {span.start} to {span.stop} of {kind.value}"
+        if span.start % ALIGN:
+            yield f"step {number} writes %{buffer.name} at {span.start}, which is no multiple of {ALIGN}"
+
+    def _size(self, storage: Storage) -> int:
+        """The bytes that a storage has now."""
+        match storage.kind:
+            case StorageKind.ARENA:
+                return evaluate(self._program.arena, self._symbols)
+            case StorageKind.GROWN:
+                return self._sizes.get(storage.index, 0)
+        return evaluate(storage.bytes, self._symbols)
 
 
-def _start(span: _Span) -> int:
-    return span.start
+def _place_of(buffer: Buffer) -> tuple[StorageKind, int]:
+    return buffer.storage.kind, buffer.storage.index

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator
 
 from dlc.errors import InternalError
 from dlc.ir.dims import Dim, Guard, Symbol, free_symbols, known_equal
 from dlc.lowering.assumptions import assume
 from dlc.lowering.inspect import loads, stages
 from dlc.lowering.kernel import Kernel, Store
-from dlc.lowering.program import Bind, Buffer, Host, Launch, Program
+from dlc.lowering.program import (
+    Bind,
+    Branch,
+    Buffer,
+    Check,
+    Copy,
+    Grow,
+    Host,
+    Launch,
+    Program,
+    Repeat,
+    Set,
+    Step,
+    Steps,
+    walk,
+)
 from dlc.lowering.ranges import Space
 from dlc.lowering.text import kernel_symbols
 from dlc.lowering.verify import violations
@@ -20,65 +36,99 @@ _SHOWN = 20
 def verify_program(program: Program) -> None:
     """InternalError that lists what is wrong with `program`, if anything is.
 
-    Its kernels are sound under its guards, and each can run as one nest; launches give them the tensors that
-    they expect; no step speaks of a symbol that is not bound yet.
+    Kernels are sound under the guards that have been checked when they are launched, and each can run as one
+    nest; launches give them the tensors that they expect; no step speaks of a symbol that is not bound yet.
     """
-    problems = list(dict.fromkeys(_problems(program)))
+    problems = list(dict.fromkeys(_Verifier(program).run()))
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:_SHOWN])
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise InternalError(f"the program is not sound:\n{shown}{more}")
 
 
-def _problems(program: Program) -> Iterator[str]:
-    for index, kernel in enumerate(program.kernels):
-        for problem in (*violations(kernel, program.guards), *_nest_problems(kernel)):
-            yield f"kernel {index} {kernel.name}: {problem}"
-    bound = set(program.symbols)
-    for number, step in enumerate(program.steps):
-        match step:
-            case Launch():
-                if not 0 <= step.kernel < len(program.kernels):
-                    yield f"step {number} launches kernel {step.kernel}, which does not exist"
-                    continue
-                for problem in _launch_problems(program, step, bound):
-                    yield f"step {number}: {problem}"
-            case Host():
-                for buffer in (*step.inputs, *step.outputs):
-                    if buffer is not None:
-                        yield from (f"step {number}: {p}" for p in _unbound(_buffer_dims(buffer), bound))
-            case Bind(symbol, buffer, _):
-                yield from (f"step {number}: {p}" for p in _unbound(_buffer_dims(buffer), bound))
-                bound.add(symbol)
+@dataclasses.dataclass
+class _State:
+    """What holds before a step: the symbols that are bound and the guards that have been checked."""
+
+    bound: set[Symbol]
+    guards: tuple[Guard, ...]
+
+    def copy(self) -> _State:
+        return _State(set(self.bound), self.guards)
+
+    def unbound(self, dims: Iterable[Dim]) -> Iterator[str]:
+        known = {symbol.name for symbol in self.bound}
+        for name in sorted({s.name for dim in dims for s in free_symbols(dim)} - known):
+            yield f"the symbol {name} is not bound yet"
+
+
+class _Verifier:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.numbers = {id(step): number for number, step in enumerate(walk(program.steps))}
+        self.verified: set[tuple[int, tuple[Guard, ...]]] = set()
+
+    def run(self) -> Iterator[str]:
+        given = set(self.program.symbols)
+        entry = tuple(guard for guard in self.program.guards if guard.free_symbols() <= given)
+        yield from self.steps(self.program.steps, _State(given, entry))
+
+    def steps(self, steps: Steps, state: _State) -> Iterator[str]:
+        """What is wrong with `steps`; `state` is what holds after them when they are through."""
+        for step in steps:
+            for problem in (*state.unbound(_dims_of(step)), *self.own(step, state)):
+                yield f"step {self.numbers[id(step)]}: {problem}"
+            match step:
+                case Bind(symbol, _, _):
+                    state.bound.add(symbol)
+                case Set(symbols, _):
+                    state.bound.update(symbols)
+                case Check(guard, _):
+                    state.guards = (*state.guards, guard)
+                case Branch():
+                    for way in (step.then, step.otherwise):
+                        inside = state.copy()
+                        yield from self.steps(way, inside)
+                        yield from inside.unbound(step.symbols)
+                    state.bound.update(step.symbols)
+                case Repeat():
+                    yield from state.unbound(step.symbols)
+                    inside = state.copy()
+                    inside.bound.add(step.number)
+                    yield from self.steps(step.body, inside)
+
+    def own(self, step: Step, state: _State) -> Iterator[str]:
+        """What is wrong with a launch."""
+        if not isinstance(step, Launch):
+            return
+        if not 0 <= step.kernel < len(self.program.kernels):
+            yield f"it launches kernel {step.kernel}, which does not exist"
+            return
+        kernel = self.program.kernels[step.kernel]
+        if (step.kernel, state.guards) not in self.verified:
+            self.verified.add((step.kernel, state.guards))
+            for problem in (*violations(kernel, state.guards), *_nest_problems(kernel)):
+                yield f"kernel {step.kernel} {kernel.name}: {problem}"
+        if len(step.buffers) != len(kernel.params):
+            yield f"{len(step.buffers)} buffers are given to {len(kernel.params)} parameters"
+            return
+        yield from state.unbound(kernel_symbols(kernel))
+        for param, buffer in zip(kernel.params, step.buffers):
+            mine, its = param.type, buffer.type
+            alike = its.dtype is mine.dtype and its.layout == mine.layout and its.rank == mine.rank
+            if not (alike and all(_equal(a, b, state.guards) for a, b in zip(its.shape, mine.shape))):
+                yield f"{kernel.name} takes {mine} as {param.name}, but %{buffer.name} is {its}"
 
 
 def _nest_problems(kernel: Kernel) -> Iterator[str]:
     """Backends run a kernel point by point: no stage may read what another one stores."""
-    stored = {stage.param: stage for stage in stages(kernel.body) if isinstance(stage, Store)}
     for stage in kernel.body:
-        for load in loads((stage,)):
-            if load.param in stored and stored[load.param] not in stages((stage,)):
-                yield f"{load.param} is read in one stage and stored in another"
-
-
-def _launch_problems(program: Program, step: Launch, bound: set[Symbol]) -> Iterator[str]:
-    kernel = program.kernels[step.kernel]
-    if len(step.buffers) != len(kernel.params):
-        yield f"{len(step.buffers)} buffers are given to {len(kernel.params)} parameters"
-        return
-    yield from _unbound(kernel_symbols(kernel), bound)
-    for param, buffer in zip(kernel.params, step.buffers):
-        yield from _unbound(_buffer_dims(buffer), bound)
-        same = (
-            buffer.type.dtype is param.type.dtype
-            and buffer.type.layout == param.type.layout
-            and buffer.type.rank == param.type.rank
-            and all(
-                _equal(a, b, program.guards) for a, b in zip(buffer.type.shape, param.type.shape, strict=True)
-            )
-        )
-        if not same:
-            yield f"{kernel.name} takes {param.type} as {param.name}, but %{buffer.name} is {buffer.type}"
+        inner = list(stages((stage,)))
+        for other in stages(kernel.body):
+            if isinstance(other, Store) and not any(other is each for each in inner):
+                for load in loads((stage,)):
+                    if load.param == other.param:
+                        yield f"{load.param} is read in one stage and stored in another"
 
 
 def _equal(left: Dim, right: Dim, guards: tuple[Guard, ...]) -> bool:
@@ -88,11 +138,30 @@ def _equal(left: Dim, right: Dim, guards: tuple[Guard, ...]) -> bool:
     return space.nonnegative(left - right) and space.nonnegative(right - left)
 
 
-def _buffer_dims(buffer: Buffer) -> list[Dim]:
-    return [buffer.offset, *buffer.type.shape]
-
-
-def _unbound(dims: Sequence[Dim], bound: set[Symbol]) -> Iterator[str]:
-    unknown = {symbol.name for dim in dims for symbol in free_symbols(dim)} - {s.name for s in bound}
-    for name in sorted(unknown):
-        yield f"the symbol {name} is not bound yet"
+def _dims_of(step: Step) -> list[Dim]:
+    """The Dims that a step itself speaks of."""
+    buffers: list[Buffer | None] = []
+    dims: list[Dim] = []
+    match step:
+        case Launch():
+            buffers += step.buffers
+        case Host():
+            buffers += [*step.inputs, *step.outputs]
+        case Bind(_, buffer, _):
+            buffers.append(buffer)
+        case Check(guard, _):
+            dims += [guard.left, guard.right]
+        case Set(_, values):
+            dims += values
+        case Grow(_, size):
+            dims.append(size)
+        case Copy(source, target):
+            buffers += [source, target]
+        case Branch(condition):
+            buffers.append(condition)
+        case Repeat():
+            buffers += [step.condition, step.counter]
+            dims += [] if step.trip is None else [step.trip]
+    for each in buffers:
+        dims += [] if each is None else [each.offset, *each.type.shape]
+    return dims

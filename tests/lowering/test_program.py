@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 
-from dlc.errors import IndexFault, InputError, InternalError, ShapeError
+from dlc.errors import IndexFault, InputError, InternalError, LimitError, ShapeError
 from dlc.ir.builder import GraphBuilder
 from dlc.ir.dims import Guard, Relation, Symbol
 from dlc.ir.dtypes import DType
@@ -25,10 +25,28 @@ from dlc.ir.ops.pointwise import Binary, Unary
 from dlc.ir.ops.reduction import Reduce
 from dlc.ir.types import ZERO, Halo, TensorType, blocked_channels
 from dlc.lowering.lower import lower
-from dlc.lowering.program import Buffer, Host, Launch, Program, Storage, StorageKind
+from dlc.lowering.parse import parse
+from dlc.lowering.program import (
+    Bind,
+    Branch,
+    Buffer,
+    Check,
+    Copy,
+    Grow,
+    Host,
+    Launch,
+    Program,
+    Repeat,
+    Set,
+    Step,
+    Storage,
+    StorageKind,
+    walk,
+)
 from dlc.lowering.program_evaluate import evaluate_program
 from dlc.lowering.program_text import decisions_text, program_text
 from dlc.lowering.replay import replay
+from dlc.lowering.verify_program import verify_program
 from dlc.verify.tolerances import Work
 from tests.lowering.kernels import assert_same
 
@@ -289,6 +307,187 @@ def test_what_is_not_written_shows_as_nan() -> None:
     )
     outputs = evaluate_program(dataclasses.replace(program, steps=steps), [random(2, 3)])
     assert np.isnan(outputs[0]).any()
+
+
+# --- branches and loops
+
+F4 = TensorType(DType.F32, (4,))
+X = Buffer("x", Storage(StorageKind.INPUT, 0, 64), 0, F4)
+COUNT = Buffer("count", Storage(StorageKind.INPUT, 1, 64), 0, TensorType(DType.I64, (1,)))
+FLAG = Buffer("flag", Storage(StorageKind.INPUT, 2, 64), 0, TensorType(DType.BOOL, ()))
+Y = Buffer("y", Storage(StorageKind.OUTPUT, 0, 64), 0, F4)
+A, B = (Buffer(name, Storage(StorageKind.ARENA, 0, 64), at, F4) for name, at in (("a", 0), ("b", 64)))
+K, I = Symbol("k"), Symbol("i")  # noqa: E741
+
+ADD = parse(
+    "kernel add {\n symbol i\n read x: f32[4]\n write y: f32[4]\n axis j: 4\n"
+    "for j: y[j] = x[j] + f32(iota(i))\n}"
+)
+COPY = parse("kernel copy {\n read x: f32[4]\n write y: f32[4]\n axis j: 4\n for j: y[j] = x[j]\n}")
+
+
+def launch(kernel: int, *buffers: Buffer) -> Launch:
+    return Launch(kernel, buffers, (), ("node",))
+
+
+def repeat(trip: Symbol | int | None, *body: Step, limit: int = 100, **changes: Any) -> Repeat:
+    plain = Repeat(trip, None, I, None, body, None, (), limit, ("loop",))
+    return dataclasses.replace(plain, **changes)
+
+
+def program_of(*steps: Step, storages: int = 0) -> Program:
+    return Program((), (K,), (), (X, COUNT, FLAG), (Y,), (), (ADD, COPY), steps, 128, (), 0, storages)
+
+
+def run_steps(*steps: Step, count: int = 0, flag: bool = False, storages: int = 0) -> Array:
+    program = program_of(*steps, storages=storages)
+    verify_program(program)
+    inputs = [np.zeros(4, np.float32), np.array([count]), np.array(flag)]
+    (y,) = evaluate_program(program, inputs)
+    assert program_text(program).count("step ") == len(list(walk(program.steps)))
+    return y
+
+
+SUM = repeat(K, launch(0, A, B), Copy(B, A))
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_loops_count(count: int) -> None:
+    y = run_steps(Bind(K, COUNT, 0), launch(1, X, A), SUM, launch(1, A, Y), count=count)
+    np.testing.assert_array_equal(y, np.full(4, sum(range(count))))
+
+
+def test_loops_are_bounded() -> None:
+    with pytest.raises(LimitError, match="more than 3 iterations") as caught:
+        run_steps(launch(1, X, A), repeat(9, launch(0, A, B), limit=3), launch(1, B, Y))
+    assert caught.value.node == "loop"
+
+
+def test_loops_stop_when_their_condition_fails() -> None:
+    body = (launch(0, A, B), Copy(B, A))
+    start = launch(1, X, A)
+    for flag, expected in ((False, 0), (True, 0 + 1 + 2)):
+        once = repeat(3, *body, condition=FLAG, again=FLAG)
+        np.testing.assert_array_equal(
+            run_steps(start, once, launch(1, A, Y), flag=flag), np.full(4, expected)
+        )
+
+
+def test_symbols_pass_from_iteration_to_iteration() -> None:
+    add = parse(
+        "kernel add {\n symbol k\n read x: f32[4]\n write y: f32[4]\n axis j: 4\n"
+        "for j: y[j] = x[j] + f32(iota(k))\n}"
+    )
+    loop = repeat(4, Set((K,), (2 * K,)), symbols=(K,))
+    program = program_of(Bind(K, COUNT, 0), loop, launch(0, X, Y))
+    program = dataclasses.replace(program, kernels=(add, COPY))
+    verify_program(program)
+    (y,) = evaluate_program(program, [np.zeros(4, np.float32), np.array([3]), np.array(True)])
+    np.testing.assert_array_equal(y, np.full(4, 48))
+
+
+def test_the_number_of_an_iteration_stands_in_memory_too() -> None:
+    counter = Buffer("number", Storage(StorageKind.ARENA, 0, 64), 0, TensorType(DType.I64, ()))
+    bind = Bind(K, dataclasses.replace(counter, type=TensorType(DType.I64, (1,))), 0)
+    loop = repeat(5, bind, counter=counter, symbols=(K,))
+    add = parse(
+        "kernel add {\n symbol k\n read x: f32[4]\n write y: f32[4]\n axis j: 4\n"
+        "for j: y[j] = x[j] + f32(iota(k))\n}"
+    )
+    program = dataclasses.replace(program_of(Bind(K, COUNT, 0), loop, launch(0, X, Y)), kernels=(add, COPY))
+    (y,) = evaluate_program(program, [np.zeros(4, np.float32), np.array([9]), np.array(True)])
+    np.testing.assert_array_equal(y, np.full(4, 4))
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_branches(flag: bool) -> None:
+    then = (Set((K,), (7,)), launch(1, X, A))
+    otherwise = (Set((K,), (2,)), launch(1, X, A))
+    branch = Branch(FLAG, then, otherwise, (K,))
+    y = run_steps(branch, SUM, launch(1, A, Y), flag=flag)
+    np.testing.assert_array_equal(y, np.full(4, sum(range(7 if flag else 2))))
+
+
+def test_growing_storages_keep_what_they_hold() -> None:
+    storage = Storage(StorageKind.GROWN, 0, 64)
+    first, second = (Buffer(name, storage, at, F4) for name, at in (("first", 0), ("second", 64)))
+    y = run_steps(
+        *(Grow(storage, 64), launch(1, X, first), Grow(storage, 128), launch(1, first, second)),
+        *(Grow(storage, 8), launch(1, second, Y)),
+        storages=1,
+    )
+    np.testing.assert_array_equal(y, np.zeros(4))
+    with pytest.raises(InternalError, match="to bytes 64 to 80 of grown"):
+        run_steps(
+            Grow(storage, 64), launch(1, X, first), launch(1, first, second), launch(1, second, Y), storages=1
+        )
+
+
+@pytest.mark.parametrize(
+    ("steps", "problem"),
+    [
+        ((launch(1, A, Y),), "never written"),
+        ((repeat(1, launch(1, A, B)), launch(1, X, Y)), "never written"),
+        ((launch(1, X, A), repeat(2, launch(0, A, B), launch(1, X, dataclasses.replace(B, name="c"))),
+          launch(1, B, Y)), "but step"),
+        ((Branch(FLAG, (launch(1, X, A),), (launch(1, X, B),)), launch(1, A, Y)), "never written"),
+    ],
+)  # fmt: skip
+def test_faults_inside_of_branches_and_loops_are_found(steps: tuple[Step, ...], problem: str) -> None:
+    with pytest.raises(InternalError, match=problem):
+        run_steps(*steps)
+
+
+def test_replaying_needs_a_run_where_data_chooses_the_steps() -> None:
+    with pytest.raises(InternalError, match="only a run can be replayed"):
+        replay(program_of(repeat(2, launch(1, X, A))), {})
+
+
+UNSOUND = [
+    ((SUM,), "the symbol k is not bound yet"),
+    ((launch(0, X, Y),), "the symbol i is not bound yet"),
+    ((repeat(2, Bind(K, COUNT, 0)), SUM), "the symbol k is not bound yet"),
+    ((Branch(FLAG, (Set((K,), (1,)),), (), (K,)),), "the symbol k is not bound yet"),
+    ((launch(2, X, Y),), "which does not exist"),
+    ((launch(1, X),), "1 buffers are given to 2 parameters"),
+    ((launch(1, COUNT, Y),), "copy takes f32\\[4\\] as x, but %count is i64\\[1\\]"),
+]
+
+
+@pytest.mark.parametrize(("steps", "problem"), UNSOUND)
+def test_unsound_programs(steps: tuple[Step, ...], problem: str) -> None:
+    with pytest.raises(InternalError, match=problem):
+        verify_program(program_of(*steps))
+
+
+def test_kernels_rely_on_guards_that_have_been_checked_only() -> None:
+    kernel = parse(
+        "kernel part {\n symbol k\n read x: f32[4]\n write y: f32[4]\n axis j: k\n for j: y[j] = x[j]\n}"
+    )
+    guard = Guard(Relation.LE, K, 4, "too many")
+    for steps in ((Check(guard, 0), launch(0, X, Y)), (launch(0, X, Y), Check(guard, 0))):
+        program = program_of(Bind(K, COUNT, 0), *steps)
+        program = dataclasses.replace(program, kernels=(kernel,), guards=(guard,))
+        if isinstance(steps[0], Check):
+            verify_program(program)
+        else:
+            with pytest.raises(InternalError, match="is not proved"):
+                verify_program(program)
+
+
+def test_kernels_of_sound_programs() -> None:
+    for make, _ in GRAPHS.values():
+        verify_program(lower(make()))
+
+
+def test_a_launched_kernel_reads_nothing_that_another_stage_stores() -> None:
+    kernel = parse(
+        "kernel two {\n read x: f32[4]\n update y: f32[4]\n axis j: 4\n for j: y[j] = x[j]\n"
+        "for j: s: f32 = y[3 - j]\n for j: y[j] += s[j]\n}"
+    )
+    program = dataclasses.replace(program_of(launch(0, X, Y)), kernels=(kernel,))
+    with pytest.raises(InternalError, match="y is read in one stage and stored in another"):
+        verify_program(program)
 
 
 # --- text
