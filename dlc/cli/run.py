@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlc.cli.models import model_inputs, open_model
+from dlc.cli.exit_codes import ExitCode
+from dlc.cli.models import is_package, model_inputs, open_model
 from dlc.cli.output import Output
 from dlc.cli.parameters import EXISTING_FILE, compile_options, dim_option, json_option, threads_option
 from dlc.errors import InputError, printable
-from dlc.options import ShapeSpec
+from dlc.options import Options, ShapeSpec
 
 if TYPE_CHECKING:
     from dlc.verify.compare import Array
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the outputs to this .npz file.",
 )
+@click.option(
+    "--trap",
+    "trapped",
+    type=click.Choice(("nan", "inf")),
+    help="Instead, run step by step and name the first node that makes a NaN or infinity which its operands "
+    "did not hold; exit with 1 if there is one.",
+)
 @dim_option
 @threads_option
 @compile_options
@@ -39,21 +47,44 @@ def command(
     inputs: Path | None,
     seed: int,
     target: Path | None,
+    trapped: str | None,
     dims: Mapping[str, ShapeSpec],
     threads: int | None,
     options: Mapping[str, Any],
     output: Output,
-) -> None:
+) -> int:
     """Run MODEL (an ONNX file or a package) once and describe its outputs."""
     if target is not None and target.suffix != ".npz":
         raise InputError("outputs are written to an .npz file", code="input/option")
+    if trapped is not None and (is_package(model) or target is not None):
+        raise click.UsageError("--trap takes an ONNX model and writes no outputs")
     compiled = open_model(model, dims, threads, options)
-    results = compiled(model_inputs(model, compiled, dims, inputs, seed))
+    values = model_inputs(model, compiled, dims, inputs, seed)
+    if trapped is not None:
+        return _trap(model, trapped, values, dims, options, output)
+    results = compiled(values)
     arrays = {spec.name: results[index] for index, spec in enumerate(compiled.outputs)}
     if target is not None:
         _save(target, arrays)
     described = [describe(name, array) for name, array in arrays.items()]
     output.result({"outputs": described}, *(_line(item) for item in described))
+    return ExitCode.OK
+
+
+def _trap(
+    model: Path,
+    kind: str,
+    values: Mapping[str, Array],
+    dims: Mapping[str, ShapeSpec],
+    options: Mapping[str, Any],
+    output: Output,
+) -> int:
+    """Run under a trap for `kind`."""
+    from dlc.verify.trap import trap
+
+    report = trap(model, values, kind, Options(shapes=dims, **options))
+    output.result(report.to_dict(), str(report))
+    return ExitCode.OK if report else ExitCode.DIFFERS
 
 
 def describe(name: str, array: Array) -> dict[str, Any]:

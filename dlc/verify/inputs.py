@@ -155,9 +155,7 @@ def load_inputs(path: str | Path) -> dict[str, Array]:
         raise InputError(message, code="input/file") from None
 
 
-def _bind_whole_shape(
-    spec: InputSpec, given: int | Sequence[int] | None, extents: dict[str, int]
-) -> None:
+def _bind_whole_shape(spec: InputSpec, given: int | Sequence[int] | None, extents: dict[str, int]) -> None:
     """Enter into `extents` the symbols that a shape given for the whole input fixes."""
     if given is None or isinstance(given, int | np.integer):
         return
@@ -170,9 +168,7 @@ def _bind_whole_shape(
             raise ShapeError(f"'{printable(dim)}' would be both {extents[dim]} and {extent}")
 
 
-def _shape(
-    spec: InputSpec, given: int | Sequence[int] | None, extents: Mapping[str, int]
-) -> tuple[int, ...]:
+def _shape(spec: InputSpec, given: int | Sequence[int] | None, extents: Mapping[str, int]) -> tuple[int, ...]:
     """The concrete shape of one input."""
     if given is not None and not isinstance(given, int | np.integer):
         return tuple(int(extent) for extent in given)

@@ -177,9 +177,7 @@ def _inputs(
     return random_inputs(specs, seed, typical_extents(shapes or {}, {spec.name for spec in specs}))
 
 
-def typical_extents(
-    shapes: Mapping[str, ShapeSpec], input_names: set[str]
-) -> dict[str, int | Sequence[int]]:
+def typical_extents(shapes: Mapping[str, ShapeSpec], input_names: set[str]) -> dict[str, int | Sequence[int]]:
     """Bindings for random inputs out of the option `shapes`: of (min, typical, max) the typical extent."""
     bindings: dict[str, int | Sequence[int]] = {}
     for name, spec in shapes.items():
@@ -272,8 +270,11 @@ def widest_input(proto: onnx.ModelProto) -> np.dtype[Any] | None:
     from onnx import helper
 
     weights = {tensor.name for tensor in proto.graph.initializer}
-    tensors = [info.type for info in proto.graph.input
-               if info.name not in weights and info.type.HasField("tensor_type")]
+    tensors = [
+        info.type
+        for info in proto.graph.input
+        if info.name not in weights and info.type.HasField("tensor_type")
+    ]
     dtypes = [np.dtype(helper.tensor_dtype_to_np_dtype(type_.tensor_type.elem_type)) for type_ in tensors]
     return max((dtype for dtype in dtypes if is_float(dtype)), key=lambda dtype: dtype.itemsize, default=None)
 

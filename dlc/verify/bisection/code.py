@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 
 from dlc.lowering.evaluate import evaluate_kernel
 from dlc.lowering.kernel import Kernel
-from dlc.lowering.program import Launch
+from dlc.lowering.program import Host, Launch
 from dlc.lowering.tensors import Memory
 from dlc.verify.bisection.allowance import is_rounding, rounding_note, work_of_kernel
 from dlc.verify.bisection.image import Image, with_halo, wrong_pad
-from dlc.verify.bisection.lowering import last_writers, place, writes
 from dlc.verify.bisection.native import NativeCode
 from dlc.verify.bisection.report import Culprit, Level
+from dlc.verify.bisection.steps import Following, last_writers, place, writes
 from dlc.verify.bisection.subject import Counted, Prepared
 from dlc.verify.compare import Array, Difference
 from dlc.verify.result import Verdict
 from dlc.verify.verification import judge
+
+#: How often a launch inside a loop is checked.
+CHECKED = 2
 
 
 def check_code(prepared: Prepared, native: NativeCode, counted: Counted) -> Culprit | None:
     """Run the program natively, one launch at a time, next to the kernel evaluator."""
     image = Image(prepared)
     last = last_writers(prepared.program)
-    for index, step in enumerate(prepared.program.steps):
-        if not isinstance(step, Launch):
-            image.run_simple(step)
-            continue
-        launched = _Launched(image, native, index, step, counted)
+    times: Counter[int] = Counter()
+
+    def visit(number: int, step: Launch | Host) -> Culprit | None:
+        if isinstance(step, Host):
+            image.run_host(step)
+            return None
+        times[number] += 1
+        if times[number] > CHECKED:
+            native.launch(image, number)
+            return None
+        launched = _Launched(image, native, number, step, counted)
         culprit = launched.check() or launched.check_pads(last)
-        if culprit is not None:
-            return locate(culprit, prepared, native, index)
-    return None
+        return None if culprit is None else locate(culprit, prepared, native, number)
+
+    return Following(image, visit).all()
 
 
 def locate(culprit: Culprit, prepared: Prepared, native: NativeCode, index: int) -> Culprit:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
 
-from dlc.errors import ShapeError, UnsupportedError
-from dlc.ir.dims import Dim, evaluate
+from dlc.errors import ShapeError
+from dlc.ir.dims import Dim, Symbol, evaluate
 from dlc.ir.graph import ElementSource, ShapeSource
 from dlc.ir.types import FillKind
-from dlc.lowering.program import Bind, Buffer, Check, Host, Program, Storage, StorageKind
+from dlc.lowering.program import (
+    Bind,
+    Buffer,
+    Check,
+    Copy,
+    Grow,
+    Host,
+    Program,
+    Repeat,
+    Set,
+    Storage,
+    StorageKind,
+)
 from dlc.lowering.tensors import Memory
 from dlc.runtime.arena import Block
 from dlc.verify.bisection.subject import Prepared
@@ -47,7 +60,7 @@ class Image:
         return evaluate(dim, self.numbers)
 
     def storage(self, storage: Storage) -> Array:
-        """The bytes of an input, an output or the arena."""
+        """The bytes of an input, an output, the arena or a growing storage."""
         key = (storage.kind, storage.index)
         if key not in self._storages:
             match storage.kind:
@@ -56,7 +69,7 @@ class Image:
                 case StorageKind.OUTPUT:
                     size = self.number(storage.bytes)
                 case _:
-                    raise UnsupportedError(f"a storage of kind {storage.kind.value} cannot be followed yet")
+                    size = 0  # nothing has made it grow yet
             self._storages[key] = Block(size, poison=True).array()
         return self._storages[key]
 
@@ -106,20 +119,57 @@ class Image:
                 return key[0], int(np.argmax(changed))
         return None
 
-    def run_simple(self, step: Bind | Check | Host) -> None:
-        """Run a step that is no launch."""
+    # --- steps that compute nothing, and the host's
+
+    def take(self, step: Bind | Check | Set | Grow | Copy) -> None:
+        """Take a step that computes no tensor."""
         match step:
             case Bind(symbol, buffer, index):
                 self.numbers[symbol.name] = int(self.memory(buffer).whole().reshape(-1)[index])
             case Check(guard, _):
                 if not guard.holds(self.numbers):
                     raise ShapeError(guard.message, node=guard.origin or None)
-            case Host():
-                inputs = [None if b is None else np.array(self.memory(b).whole()) for b in step.inputs]
-                with np.errstate(all="ignore"):
-                    results = step.node.op.evaluate(inputs, self.number)
-                for buffer, result in zip(step.outputs, results, strict=True):
-                    self.memory(buffer).assign(result)
+            case Set(symbols, values):
+                numbers = [self.number(value) for value in values]
+                self.numbers.update((s.name, n) for s, n in zip(symbols, numbers, strict=True))
+            case Grow(storage, size):
+                self._grow(storage, self.number(size))
+            case Copy(source, target):
+                self.content(target)[...] = self.content(source)
+
+    def run_host(self, step: Host) -> None:
+        """Evaluate the node of a host step."""
+        inputs = [None if b is None else np.array(self.memory(b).whole()) for b in step.inputs]
+        with np.errstate(all="ignore"):
+            results = step.node.op.evaluate(inputs, self.number)
+        for buffer, result in zip(step.outputs, results, strict=True):
+            self.memory(buffer).assign(result)
+
+    def _grow(self, storage: Storage, size: int) -> None:
+        key = (storage.kind, storage.index)
+        held = self._storages.get(key)
+        if held is None or held.size < size:
+            grown = Block(size, poison=True).array()
+            grown[: 0 if held is None else held.size] = 0 if held is None else held
+            self._storages[key] = grown
+
+    def holds(self, condition: Buffer) -> bool:
+        """The truth value in a buffer."""
+        return bool(self.memory(condition).whole().reshape(-1)[0])
+
+    @contextlib.contextmanager
+    def inside(self, symbols: Sequence[Symbol]) -> Iterator[None]:
+        """The way of a branch or an iteration: what it binds ends with it, but for `symbols`."""
+        outside = dict(self.numbers)
+        yield
+        outside.update((s.name, self.numbers[s.name]) for s in symbols if s.name in self.numbers)
+        self.numbers = outside
+
+    def begin_iteration(self, step: Repeat, count: int) -> None:
+        """Number the iteration that begins."""
+        self.numbers[step.number.name] = count
+        if step.counter is not None:
+            self.memory(step.counter).assign(np.full((), count))
 
     def _physical_shape(self, buffer: Buffer) -> tuple[int, ...]:
         return tuple(map(self.number, buffer.type.physical_shape))

@@ -11,14 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from dlc.lowering.draft import LoweredKernel
+from dlc.errors import InputError
 from dlc.lowering.evaluate import evaluate_kernel
-from dlc.lowering.inplace import overwritable
-from dlc.lowering.kernel import Access
-from dlc.lowering.program import Buffer, Host, Launch, Program, Step, StorageKind
+from dlc.lowering.program import Branch, Buffer, Host, Launch, Repeat, Step, StorageKind, walk
 from dlc.verify.bisection.allowance import EXACT, different
 from dlc.verify.bisection.image import Image, Span, filled, overlap, with_halo
 from dlc.verify.bisection.report import Culprit, Level
+from dlc.verify.bisection.steps import Following, in_place, numbered, place, reads, writes
 from dlc.verify.bisection.subject import Counted, Prepared, run_graph
 from dlc.verify.compare import Array, Difference
 
@@ -36,11 +35,14 @@ class _Lowered:
         self.program = prepared.program
         self.counted = counted
         self.image = Image(prepared)
+        self.following: Following[Culprit] = Following(self.image, self._visit)
         program = self.program
-        names = {b.name for step in program.steps for b in (*reads(program, step), *writes(program, step))}
+        names = {
+            b.name for step in numbered(program) for b in (*reads(program, step), *writes(program, step))
+        }
         self.values = run_graph(prepared.model.graph, prepared.feeds, names)
-        #: The last step that writes each value.
-        self.last = last_writers(program)
+        #: The last step of the top level that writes each value, by number.
+        self.last = {b.name: self.following.numbers[id(s)] for s in program.steps for b in writes(program, s)}
         #: The step that changed elements of a value last, and the value's elements after the last step.
         self.author: dict[str, int] = {}
         self.known: dict[str, Array] = {}
@@ -48,7 +50,9 @@ class _Lowered:
         self.spans: dict[str, Span] = {}
 
     def run(self) -> Culprit | None:
-        for index, step in enumerate(self.program.steps):
+        """Take the steps of the top level; a branch or loop counts as one."""
+        for step in self.program.steps:
+            index = self.following.numbers[id(step)]
             culprit = self._overwritten(index, step) or self._aliased(index, step) or self._step(index, step)
             if culprit is not None:
                 return culprit
@@ -57,7 +61,7 @@ class _Lowered:
     def _overwritten(self, index: int, step: Step) -> Culprit | None:
         """The fault of the memory plan that takes away what `step` is about to read."""
         for buffer in reads(self.program, step):
-            expected = self.known.get(buffer.name, self.values.get(buffer.name))
+            expected = self._expected(buffer)
             if buffer.storage.kind in (StorageKind.CONSTANT, StorageKind.INPUT) or expected is None:
                 continue
             self.counted.count += 1
@@ -69,6 +73,13 @@ class _Lowered:
                 cause = f"the memory of {buffer.name} is overwritten{by} before step {index} reads it"
                 return self._culprit(index if thief is None else thief, cause, buffer.name, found)
         return None
+
+    def _expected(self, buffer: Buffer) -> Array | None:
+        """What a buffer must hold: as it was written, or as in the graph for another name of the memory."""
+        if buffer.name in self.known:
+            return self.known[buffer.name]
+        followed = self.image.span(buffer) in self.spans.values()
+        return self.values.get(buffer.name) if followed else None
 
     def _aliased(self, index: int, step: Step) -> Culprit | None:
         """The fault of the memory plan that lets `step` write over what it still reads.
@@ -101,9 +112,11 @@ class _Lowered:
         written = writes(self.program, step)
         before = {b.name: np.array(self.image.memory(b).whole()) for b in written}
         try:
-            self._run(step)
+            self.following.step(step)
         except Exception as error:  # whatever a wrong kernel leads to
             return self._culprit(index, f"the step cannot be evaluated: {type(error).__name__}: {error}")
+        if isinstance(step, Branch | Repeat):
+            return self._inner_results(index, step)
         for buffer in written:
             memory = self.image.memory(buffer)
             now = np.array(memory.whole())
@@ -115,19 +128,49 @@ class _Lowered:
             if expected is None or self.last[buffer.name] != index:
                 self.known[buffer.name] = now
                 continue
-            self.counted.count += 1
-            found = self.prepared.allowance.difference(buffer.name, now, expected, self.counted.notes)
-            author = self.author[buffer.name]
+            found = self._difference(buffer, now, expected)
             if found is not None:
                 cause = "a kernel's stages do not compute what the graph says"
-                return self._culprit(author, cause, buffer.name, found)
+                return self._culprit(self.author[buffer.name], cause, buffer.name, found)
             memory.assign(expected)
             self.known[buffer.name] = expected
         return None
 
-    def _run(self, step: Step) -> None:
-        if not isinstance(step, Launch):
-            self.image.run_simple(step)
+    def _inner_results(self, index: int, step: Branch | Repeat) -> Culprit | None:
+        """Compare what a branch or loop leaves behind.
+
+        Values inside may bear the names of those outside; of the buffers of one name and of the right shape,
+        one must hold the value.
+        """
+        candidates: dict[str, list[Buffer]] = {}
+        for inner in walk((step,)):
+            for buffer in writes(self.program, inner):
+                if buffer.name in self.values and self._has_shape(buffer, self.values[buffer.name].shape):
+                    candidates.setdefault(buffer.name, []).append(buffer)
+        for name, buffers in candidates.items():
+            found = [self._difference(b, self.image.memory(b).whole(), self.values[name]) for b in buffers]
+            if all(difference is not None for difference in found):
+                cause = "a branch or loop does not compute what the graph says"
+                return self._culprit(index, cause, name, found[-1])
+            right = buffers[found.index(None)]
+            self.author[name], self.spans[name] = index, self.image.span(right)
+            self.known[name] = np.array(self.image.memory(right).whole())
+        return None
+
+    def _has_shape(self, buffer: Buffer, shape: tuple[int, ...]) -> bool:
+        """Whether a buffer's extents are known after its step, and these."""
+        try:
+            return self.image.shape(buffer) == shape and self.image.content(buffer).size > 0
+        except InputError:  # a symbol that ended with the branch or the iteration
+            return False
+
+    def _difference(self, buffer: Buffer, now: Array, expected: Array) -> Difference | None:
+        self.counted.count += 1
+        return self.prepared.allowance.difference(buffer.name, now, expected, self.counted.notes)
+
+    def _visit(self, _: int, step: Launch | Host) -> None:
+        if isinstance(step, Host):
+            self.image.run_host(step)
             return
         kernel = self.program.kernels[step.kernel]
         arrays = {p.name: self.image.memory(b) for p, b in zip(kernel.params, step.buffers, strict=True)}
@@ -136,55 +179,13 @@ class _Lowered:
     def _culprit(
         self, index: int, cause: str, value: str | None = None, found: Difference | None = None
     ) -> Culprit:
-        return place(Culprit(Level.LOWERING, cause, value=value, difference=found), self.program, index)
-
-
-def place(culprit: Culprit, program: Program, index: int) -> Culprit:
-    """The culprit at step `index`."""
-    match program.steps[index]:
-        case Launch(kernel, _, _, origins):
-            name = f"k{kernel}_{program.kernels[kernel].name}"
-            return replace(culprit, step=index, kernel=name, nodes=origins)
-        case Host(_, node):
-            return replace(culprit, step=index, nodes=node.origin)
-    return replace(culprit, step=index)
-
-
-def reads(program: Program, step: Step) -> tuple[Buffer, ...]:
-    """The buffers that a step reads, those that it updates included."""
-    match step:
-        case Launch(kernel, buffers):
-            params = program.kernels[kernel].params
-            return tuple(b for p, b in zip(params, buffers, strict=True) if p.access is not Access.WRITE)
-        case Host(_, _, inputs):
-            return tuple(buffer for buffer in inputs if buffer is not None)
-    return ()
-
-
-def writes(program: Program, step: Step) -> tuple[Buffer, ...]:
-    """The buffers that a step writes, those that it updates included."""
-    match step:
-        case Launch(kernel, buffers):
-            params = program.kernels[kernel].params
-            return tuple(b for p, b in zip(params, buffers, strict=True) if p.access is not Access.READ)
-        case Host(_, _, _, outputs):
-            return outputs
-    return ()
-
-
-def in_place(program: Program, step: Step) -> tuple[Buffer, ...]:
-    """The buffers that a step may overwrite with its result as it reads them."""
-    if not isinstance(step, Launch):
-        return ()
-    kernel = program.kernels[step.kernel]
-    allowed = overwritable(LoweredKernel(kernel, {}))
-    pairs = zip(kernel.params, step.buffers, strict=True)
-    return tuple(buffer for param, buffer in pairs if param.name in allowed)
-
-
-def last_writers(program: Program) -> dict[str, int]:
-    """The last step that writes each value, by name."""
-    return {b.name: index for index, step in enumerate(program.steps) for b in writes(program, step)}
+        culprit = place(Culprit(Level.LOWERING, cause, value=value, difference=found), self.program, index)
+        if culprit.nodes or value is None:
+            return culprit
+        producers = (
+            node for node in self.prepared.model.graph.nodes for v in node.outputs if v.name == value
+        )
+        return replace(culprit, nodes=next((node.origin for node in producers), ()))
 
 
 def same_bits(left: Array, right: Array) -> bool:

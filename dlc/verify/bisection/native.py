@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from dlc.backends.cpu.backend import GeneratedCode, generate
 from dlc.errors import IndexFault, printable
-from dlc.lowering.program import Buffer, Launch, StorageKind
+from dlc.lowering.program import Buffer, Launch, Step, StorageKind
 from dlc.runtime.abi import NO_FAULT
 from dlc.runtime.arena import Block
 from dlc.runtime.library import runtime
 from dlc.runtime.loader import JitLibrary
 from dlc.target import CpuTarget
 from dlc.verify.bisection.image import Image, as_bytes
+from dlc.verify.bisection.steps import numbered
 from dlc.verify.bisection.subject import Prepared
 
 _KERNEL = CFUNCTYPE(None, c_void_p, c_int64, c_void_p)
@@ -22,12 +23,16 @@ _KERNEL = CFUNCTYPE(None, c_void_p, c_int64, c_void_p)
 
 @dataclass(frozen=True)
 class NativeCode:
-    """The generated code of a prepared model, mapped, with its packed constants."""
+    """The generated code of a prepared model, mapped, with its packed constants.
+
+    `steps` are all steps of the program that reads those, in the order of their numbers.
+    """
 
     code: GeneratedCode
     target: CpuTarget
     library: JitLibrary
     constants: tuple[Block, ...]
+    steps: tuple[Step, ...]
 
     def launch(
         self, image: Image, index: int, order: Iterable[int] | None = None, *, spoil: bool = False
@@ -37,7 +42,7 @@ class NativeCode:
         `order` names the chunks to run; all of them, first to last, by default. With `spoil`, scratch memory
         holds NaNs before each chunk. IndexFault for a bad index in the data.
         """
-        step = self.code.program.steps[index]
+        step = self.steps[index]
         assert isinstance(step, Launch)
         kernel = self.code.kernels[step.kernel]
         fault = c_int64(NO_FAULT)
@@ -57,13 +62,13 @@ class NativeCode:
 
     def chunks(self, image: Image, index: int) -> int:
         """How many chunks launch `index` has."""
-        step = self.code.program.steps[index]
+        step = self.steps[index]
         assert isinstance(step, Launch)
         return image.number(self.code.kernels[step.kernel].chunks)
 
     def function(self, index: int) -> tuple[str, str] | None:
         """Name and template of the kernel of step `index`, if it is a launch."""
-        step = self.code.program.steps[index]
+        step = self.steps[index]
         if not isinstance(step, Launch):
             return None
         kernel = self.code.kernels[step.kernel]
@@ -86,4 +91,4 @@ def compile_native(prepared: Prepared, target: CpuTarget) -> NativeCode:
         block = Block(data.size, what="a constant")
         block.array()[:] = data
         constants.append(block)
-    return NativeCode(code, target, library, tuple(constants))
+    return NativeCode(code, target, library, tuple(constants), tuple(numbered(code.program)))

@@ -7,18 +7,19 @@ number of threads.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from dlc.lowering.kernel import Access
-from dlc.lowering.program import Buffer, Launch
+from dlc.lowering.program import Buffer, Host, Launch
 from dlc.verify.bisection.allowance import EXACT, different
-from dlc.verify.bisection.code import locate
+from dlc.verify.bisection.code import CHECKED, locate
 from dlc.verify.bisection.image import Image, overlap
-from dlc.verify.bisection.lowering import writes
 from dlc.verify.bisection.native import NativeCode
 from dlc.verify.bisection.report import Culprit, Level
+from dlc.verify.bisection.steps import Following, writes
 from dlc.verify.bisection.subject import Counted, Prepared, Subject
 from dlc.verify.compare import Array, Difference
 
@@ -32,14 +33,21 @@ def check_threads(
 ) -> Culprit | None:
     """Run each launch in several orders, then the model on several threads."""
     image = Image(prepared)
-    for index, step in enumerate(prepared.program.steps):
-        if not isinstance(step, Launch):
-            image.run_simple(step)
-            continue
-        culprit = _Reordered(image, native, index, step, counted).check()
-        if culprit is not None:
-            return locate(culprit, prepared, native, index)
-    return _check_teams(subject, prepared, native, image, counted)
+    times: Counter[int] = Counter()
+
+    def visit(number: int, step: Launch | Host) -> Culprit | None:
+        if isinstance(step, Host):
+            image.run_host(step)
+            return None
+        times[number] += 1
+        if times[number] > CHECKED:
+            native.launch(image, number)
+            return None
+        culprit = _Reordered(image, native, number, step, counted).check()
+        return None if culprit is None else locate(culprit, prepared, native, number)
+
+    culprit = Following(image, visit).all()
+    return culprit or _check_teams(subject, prepared, native, image, counted)
 
 
 class _Reordered:
