@@ -129,7 +129,7 @@ def test_the_module_runs_as_a_process() -> None:
 def test_a_closed_pipe_is_no_bug() -> None:
     read, write = os.pipe()
     os.close(read)
-    done = dlc_process("ops", "--json", stdout=write, stderr=subprocess.PIPE)
+    done = dlc_process("ops", "--names", "--json", stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert done.returncode == ExitCode.BROKEN_PIPE and "Traceback" not in done.stderr
 

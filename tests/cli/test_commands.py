@@ -180,13 +180,21 @@ def test_inspect_packages(cli: Callable[..., Any], tmp_path: Path) -> None:
     assert cli("inspect", package, "--stage", "asm").status == 2
 
 
-def test_ops(cli: Callable[..., Any]) -> None:
-    found = json.loads(cli("ops", "--json").out)["operators"]
+def test_ops_by_name(cli: Callable[..., Any]) -> None:
+    found = json.loads(cli("ops", "--names", "--json").out)["operators"]
     conv = next(item for item in found if item["name"] == "Conv" and item["domain"] == "")
     assert conv["since"] and len(found) > 100
-    text = cli("ops", "--domain", "")
+    text = cli("ops", "--names", "--domain", "")
     assert "Conv" in text.out and text.out.rstrip().endswith("operators")
     assert "0 operators" in cli("ops", "--domain", "nowhere").out
+
+
+def test_ops_by_type(cli: Callable[..., Any]) -> None:
+    ran = cli("ops", "Relu", "Conv", "Frobnicate")
+    assert "N" in ran.out and "bf16" in ran.out and "dlc does not import Frobnicate" in ran.out
+    data = json.loads(cli("ops", "Relu", "Frobnicate", "--json").out)
+    assert data["unknown"] == ["Frobnicate"]
+    assert data["operators"][0]["dtypes"]["f32"] == "native"
 
 
 def test_doctor(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""The table of operators says what lowering says: native, on the host, partly, or not compiled."""
+
+from __future__ import annotations
+
+import pytest
+
+from dlc.ir.graph import Node
+from dlc.ir.ops.pointwise import Unary
+from dlc.lowering.draft import Draft
+from dlc.lowering.rules import registry
+from dlc.verify.support import Support, operator_support
+
+
+def one(name: str) -> dict[str, Support]:
+    entries = [entry for entry in operator_support([name]) if entry.domain == ""]
+    assert len(entries) == 1
+    return dict(entries[0].by_dtype)
+
+
+def test_every_type_of_the_schema_is_tried() -> None:
+    assert one("Relu")["f32"] is Support.NATIVE and set(one("Relu")) >= {
+        "f32",
+        "f16",
+        "bf16",
+        "f64",
+        "i8",
+        "i64",
+    }
+    assert set(one("And")) == {"bool"}
+    assert "bool" not in one("MatMul")
+    assert one("Reshape")["f32"] is Support.NATIVE  # its shape becomes a constant
+
+
+def test_hosts_are_told_with_their_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.lowered_operators()
+
+    def halfway(draft: Draft, node: Node) -> None:
+        raise registry.NotLowered("planted")
+
+    monkeypatch.setitem(registry._RULES, Unary, halfway)
+    (entry,) = operator_support(["Erf"])
+    assert entry.by_dtype["f32"] is Support.HOST and entry.reasons["f32"] == "planted"
+    assert entry.to_dict()["dtypes"]["f32"] == "host"
+
+
+def test_what_is_not_compiled() -> None:
+    (entry,) = operator_support(["BatchNormalization"])
+    assert entry.by_dtype["f32"] is Support.PARTLY and "training" in entry.reasons["f32"]
+
+
+def test_progress_and_operators_without_a_test() -> None:
+    heard: list[str] = []
+    entries = operator_support(["Trilu"], heard.append)
+    extension = next(entry for entry in entries if entry.domain == "com.microsoft")
+    assert extension.by_dtype == {} and extension.since and heard == ["Trilu"] * len(entries)
