@@ -39,7 +39,7 @@ def verify_package(
     compiled = source if isinstance(source, dlc.CompiledModel) else dlc.load(source, threads=threads)
     label = model_label(Path(source)) if isinstance(source, str | os.PathLike) else compiled.name
     golden = isinstance(against, Mapping) or os.fspath(against).endswith(".npz")
-    if inputs is None and not golden:
+    if inputs is None and against == "onnxruntime":  # the default, which a package has no model for
         return replay(compiled, label)
     if inputs is None or not golden:
         raise InputError(

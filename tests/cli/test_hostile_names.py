@@ -12,6 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from dlc.cli.stages import STAGES
+
 EVIL = "\x1b]0;owned\x07\x1b[2J\n[red]'\"; rm -rf /\u202e../../etc/{0}%s\\"
 
 
@@ -49,12 +51,19 @@ def is_clean(text: str) -> bool:
         ("inspect",),
         ("inspect", "--json"),
         ("inspect", "--stage", "import"),
-        ("inspect", "--stage", "llvm"),
+        *(("inspect", "--stage", stage) for stage in STAGES[1:]),
+        ("inspect", "--stage", "kernels", "--node", f"n{EVIL}"),
+        ("inspect", "--stage", "program", "--node", f"n{EVIL}", "--json"),
+        ("inspect", "--stage", "import", "--node", f"other{EVIL}"),
+        ("run", "--trap", "nan"),
+        ("run", "--trap", "inf", "--json"),
+        ("verify", "--bisect"),
+        ("verify", "--bisect", "--json"),
         ("run", "--dim", "nosuchdim=3"),
         ("bench", "--seconds", "0.01", "--rounds", "1"),
         ("bench", "--seconds", "0.01", "--rounds", "1", "--json"),
     ],
-    ids=" ".join,
+    ids=lambda arguments: " ".join(arguments).replace(EVIL, "EVIL"),
 )
 def test_output_is_clean(
     cli: Callable[..., Any], compiler: Any, hostile: Path, arguments: tuple[str, ...]
