@@ -116,6 +116,8 @@ def match(kernel: Kernel) -> Match | Declined:
     extents = {axis.name: axis.extent for axis in kernel.axes}
     if len(dims) != len(left.index) or covered_by_halo(source, dims, left.mask, 0.0, extents):
         return Declined("the input's padding is not in memory")
+    if not reads_windows(kernel, contract, left):
+        return Declined("the input is read at other places than those of its windows")
     spec = contract.spec
     windows = spec.windows
     if not spec.columns or len(spec.reduce) == len(windows):
@@ -135,6 +137,21 @@ def match(kernel: Kernel) -> Match | Declined:
         tuple(window.tap for window in windows),
     )
     return _check(found)
+
+
+def reads_windows(kernel: Kernel, contract: Contract, load: e.Load) -> bool:
+    """Whether the input is read at [batch, channel, position of each window...].
+
+    What is fused into a convolution, a transpose or a slice say, may read it elsewhere.
+    """
+    spec, symbol = contract.spec, {axis.name: axis.symbol for axis in kernel.axes}
+    channel: Dim = 0
+    if spec.batch:
+        channel = symbol[spec.batch[0]]
+    if len(spec.reduce) > len(spec.windows):
+        channel = channel * kernel.extent(spec.reduce[0]) + symbol[spec.reduce[0]]
+    places = [symbol[w.out] * w.stride + symbol[w.tap] * w.dilation - w.pad for w in spec.windows]
+    return list(load.index) == [symbol[spec.rows[0]], channel, *places]
 
 
 def _check(m: Match) -> Match | Declined:

@@ -16,7 +16,7 @@ from dlc.backends.cpu import types as t
 from dlc.backends.cpu.access import covered_by_halo
 from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame
 from dlc.backends.cpu.module import Module
-from dlc.backends.cpu.templates.convolution import LANES, MAX_CHUNKS, Declined, static
+from dlc.backends.cpu.templates.convolution import LANES, MAX_CHUNKS, Declined, reads_windows, static
 from dlc.backends.cpu.templates.epilogue import BlockedEpilogue
 from dlc.backends.cpu.templates.normalize import split_blocked_axes
 from dlc.ir.dims import Dim, ceildiv, maximum, minimum, product
@@ -69,6 +69,8 @@ def match(kernel: Kernel) -> Match | Declined:
         or covered_by_halo(source, dims, left.mask, 0.0, extents)
     ):
         return Declined("the weights are not constant or the padding is not in memory")
+    if not reads_windows(kernel, contract, left):
+        return Declined("the input is read at other places than those of its windows")
     for param in (source, target):
         if param.type.layout is None or param.type.layout.block(1) != LANES:
             return Declined("not in blocked layout")
