@@ -24,7 +24,7 @@ def matmul_integer_to_float(ctx: NodeContext) -> Value:
     a, a_scale = ctx.required(0), ctx.single(2)
     a_zero = ctx.single(4) if ctx.optional(4) is not None else None
     b, b_scale, b_zero = ctx.required(1), ctx.required(3), ctx.optional(5)
-    return _scaled_product(ctx, (a, a_scale, a_zero), (b, b_scale, b_zero), ctx.optional(6))
+    return scaled_product(ctx, (a, a_scale, a_zero), (b, b_scale, b_zero), ctx.optional(6))
 
 
 @contrib("DynamicQuantizeMatMul", (3, 5))
@@ -34,10 +34,10 @@ def dynamic_quantize_matmul(ctx: NodeContext) -> Value:
     if a.tensor.dtype is not DType.F32:
         ctx.fail(f"the left operand must be of type f32, but is {a.type}")
     b, b_scale, b_zero = ctx.required(1), ctx.required(2), ctx.optional(3)
-    return _scaled_product(ctx, dynamically_quantized(ctx, a), (b, b_scale, b_zero), ctx.optional(4))
+    return scaled_product(ctx, dynamically_quantized(ctx, a), (b, b_scale, b_zero), ctx.optional(4))
 
 
-def _scaled_product(
+def scaled_product(
     ctx: NodeContext,
     left: tuple[Value, Value, Value | None],
     right: tuple[Value, Value, Value | None],
