@@ -78,7 +78,7 @@ STEPS = {
 def test_steps(name: str) -> None:
     step = Step(*STEPS[name])
     step.check(constants=(6,) if step.total % 2 else ())
-    step.check(symbolic=True, scale=0.3)
+    step.check(symbolic=True, scale=0.3, native="larger cache" in name)
 
 
 @pytest.mark.parametrize("name", ["prompt", "some tokens"])
@@ -119,17 +119,17 @@ def test_rotation(name: str, interleaved: int, part: int) -> None:
 def test_bias_and_sinks(name: str, causal: int) -> None:
     step = Step(*STEPS[name])
     bias = draw(len(step.tokens), HEADS, step.length, step.total)
-    step.check(None, None, None, bias[:1, :1], causal=causal, softcap=3.0)
-    step.check(None, None, None, bias, draw(HEADS), causal=causal)
-    step.check(None, None, None, None, draw(HEADS), causal=causal, softcap=2.0)
+    step.check(None, None, None, bias[:1, :1], causal=causal, softcap=3.0, native=not causal)
+    step.check(None, None, None, bias, draw(HEADS), causal=causal, native=bool(causal))
+    step.check(None, None, None, None, draw(HEADS), causal=causal, softcap=2.0, native=False)
 
 
 @pytest.mark.parametrize("name", ["prompt", "token", "some tokens"])
 @pytest.mark.parametrize("kind", [1, 2])
 def test_scores(name: str, kind: int) -> None:
     step = Step(*STEPS[name])
-    step.check(outputs=4, qk_output=kind)
-    step.check(None, None, None, None, draw(HEADS), outputs=4, qk_output=kind)
+    step.check(outputs=4, qk_output=kind, native=kind == 1)
+    step.check(None, None, None, None, draw(HEADS), outputs=4, qk_output=kind, native=kind == 2)
 
 
 @pytest.mark.parametrize("name", ["prompt", "tokens", "some tokens"])
