@@ -56,12 +56,17 @@ class Subject:
         return default_pipeline(self.options.optimize, self.options.limits).without(*self.skip)
 
     def feeds(self, model: ImportedModel) -> dict[str, Array]:
-        """The inputs by the names of the graph's values. InputError for one that is missing."""
+        """The inputs by the names of the graph's values.
+
+        InputError for one that is missing, UnsupportedError for strings.
+        """
         feeds = {}
         for spec, value in zip(model.inputs, model.graph.inputs, strict=True):
             if spec.name not in self.inputs:
                 raise InputError(f"missing input: {printable(spec.name)}", code="input/name")
             feeds[value.name] = np.asarray(self.inputs[spec.name])
+            if feeds[value.name].dtype.kind in "OSU":
+                raise UnsupportedError("models with strings as inputs cannot be bisected")
         return feeds
 
 
