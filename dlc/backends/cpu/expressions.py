@@ -33,7 +33,8 @@ from dlc.lowering import expr as e
 from dlc.lowering.kernel import Param
 
 LANES = 16
-MASKED_DUMMY_BYTES = 64
+#: Room for a vector of the widest elements.
+MASKED_DUMMY_BYTES = 128
 
 
 class ExpressionEmitter:
@@ -114,7 +115,8 @@ class ExpressionEmitter:
             found = self.b.value(self._dim(dim))
             # What depends on the function's symbols only is computed at its entry, wherever it is asked for
             # first.
-            if all(symbol.name in self._fixed_names for symbol in free_symbols(dim)):
+            at_entry = found.scope is None or found.scope.depth == 0
+            if at_entry and all(symbol.name in self._fixed_names for symbol in free_symbols(dim)):
                 self._fixed[dim] = found
         return found
 
@@ -257,7 +259,7 @@ class ExpressionEmitter:
         b, done = self.b, self._done
         match expr:
             case e.Const(dtype, value):
-                return b.const(access.register_type(dtype), value)
+                return b.const(access.register_type(dtype), access.register_number(dtype, value))
             case e.Iota(dtype, index):
                 axis = self.vector_axis
                 varies = axis is not None and axis in free_symbols(index)
@@ -393,9 +395,7 @@ class ExpressionEmitter:
             at = self.dim(place) if extra is None else b.add(self.dim(place), extra)
             pointer = b.offset(base, at, element)
             if stride == 1:
-                if mask is None:
-                    return b.load(pointer, wide)
-                return b.masked_load(pointer, mask, wide, fallback)
+                return self._read_row(pointer, wide, scalar, self._lane_mask(None, lanes), fallback)
             anywhere = b.any(lanes) if lanes is not None else None
             if scalar is not None:
                 anywhere = scalar if anywhere is None else b.and_(anywhere, scalar)
@@ -409,6 +409,20 @@ class ExpressionEmitter:
         if extra is not None:
             offsets = b.add(offsets, self.spread(extra))
         return b.gather(base, offsets, element, mask, fallback)
+
+    def _read_row(
+        self, pointer: t.Value, wide: t.IRType, scalar: t.Value | None, mask: t.Value | None, fallback: t.Value
+    ) -> t.Value:
+        """Neighbouring elements where `scalar` holds, of them those in `mask`.
+
+        A scalar condition chooses the memory and not the lanes: LLVM 22 aborts over a masked load of which
+        it finds out, by way of a condition spread to lanes, that half of the lanes are never read.
+        """
+        b = self.b
+        if scalar is not None:
+            pointer = b.select(scalar, pointer, self._dummy_pointer())
+        value = b.load(pointer, wide) if mask is None else b.masked_load(pointer, mask, wide, fallback)
+        return value if scalar is None else b.select(scalar, value, fallback)
 
     def read_memory(self, base: t.Value, place: Dim, element: t.IRType) -> t.Value:
         """An element, or lanes, of plain memory at offset `place`."""

@@ -1,0 +1,100 @@
+"""The ONNX backend suite of the installed onnx wheel, and how one of its cases is run by dlc."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.backend.test.case.test_case import TestCase
+from onnx.backend.test.loader import load_model_tests
+
+import dlc
+
+KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
+
+
+@functools.cache
+def cases() -> dict[str, TestCase]:
+    """All cases by name."""
+    return {case.name: case for kind in KINDS for case in load_model_tests(kind=kind)}
+
+
+def run(case: TestCase) -> bool:
+    """Compile and run a case and compare its outputs; returns whether all of it ran in generated code.
+
+    A model whose axes or scales are inputs, which dlc wants to know when it compiles, is compiled again for
+    each data set with its small integer and scale operands as constants. Raises AssertionError where an
+    output differs beyond the case's own tolerance, dlc.Error where dlc refuses it.
+    """
+    model = case.model if case.model is not None else onnx.load(Path(case.model_dir) / "model.onnx")
+    sets = _data_sets(case, model)
+    try:
+        return _run(case, model, sets)
+    except dlc.UnsupportedError as error:
+        if "computed at run time" not in str(error):
+            raise
+    native = [_run(case, _with_constants(model, given), [(given, wanted)]) for given, wanted in sets]
+    return all(native)
+
+
+def _with_constants(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProto:
+    """The model with its operands of rank 0 and 1 and at most 16 elements, but the first, as initializers."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for value, array in list(zip(model.graph.input, inputs, strict=False))[1:]:
+        if isinstance(array, np.ndarray) and array.ndim < 2 and array.size <= 16:
+            fixed.graph.initializer.append(numpy_helper.from_array(array, value.name))
+    return fixed
+
+
+def _run(case: TestCase, model: onnx.ModelProto, sets: list[tuple[list[Any], list[Any]]]) -> bool:
+    compiled = dlc.compile(model, threads=1, cache=False)
+    for inputs, expected in sets:
+        names = [spec.name for spec in compiled.inputs]
+        given = [value.name for value in model.graph.input][: len(inputs)]
+        feeds = {name: array for name, array in zip(given, inputs, strict=False) if name in names}
+        for output, wanted in zip(compiled(feeds), expected, strict=True):
+            _compare(output, wanted, case.rtol, case.atol)
+    native = not compiled.report().hosts
+    compiled.close()
+    return native
+
+
+def _data_sets(case: TestCase, model: onnx.ModelProto) -> list[tuple[list[Any], list[Any]]]:
+    if case.data_sets is not None:
+        return [(list(map(_array, given)), list(map(_array, wanted))) for given, wanted in case.data_sets]
+    found = []
+    for folder in sorted(Path(case.model_dir).glob("test_data_set_*")):
+        inputs = [_load(folder / f"input_{i}.pb") for i in range(len(list(folder.glob("input_*.pb"))))]
+        outputs = [_load(folder / f"output_{i}.pb") for i in range(len(list(folder.glob("output_*.pb"))))]
+        found.append((inputs, outputs))
+    return found
+
+
+def _load(path: Path) -> Any:
+    tensor = onnx.TensorProto()
+    tensor.ParseFromString(path.read_bytes())
+    return numpy_helper.to_array(tensor)
+
+
+def _array(value: Any) -> Any:
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    return value if isinstance(value, list | dict) or value is None else np.asarray(value)
+
+
+def _compare(output: Any, wanted: Any, rtol: float, atol: float) -> None:
+    assert isinstance(wanted, np.ndarray), "sequences and optionals are not compared"
+    assert output.shape == wanted.shape, f"shape {output.shape}, not {wanted.shape}"
+    assert output.dtype == wanted.dtype, f"dtype {output.dtype}, not {wanted.dtype}"
+    if wanted.dtype.kind in "OSU":
+        assert output.tolist() == wanted.tolist()
+        return
+    left, right = np.asarray(output), np.asarray(wanted)
+    if left.dtype.kind not in "biufc":
+        left, right = left.astype(np.float32), right.astype(np.float32)
+    np.testing.assert_allclose(left, right, rtol=rtol, atol=atol)
