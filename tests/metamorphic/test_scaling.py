@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import dlc
-from tests.models.architectures.direct import FLOAT, Draft
+from tests.helpers.drafts import FLOAT, Draft
 
 
 def homogeneous() -> onnx.ModelProto:

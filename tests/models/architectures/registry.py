@@ -5,18 +5,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import warnings
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import onnx
 import torch
 from torch import nn
 
+from tests.helpers.drafts import weights
 from tests.helpers.fetch import cache_folder, write_atomically
 from tests.helpers.model_zoo import Model
 from tests.helpers.recipes import Input, Recipe, make_inputs
@@ -152,19 +151,6 @@ def fill(module: nn.Module) -> None:
         values = weights(name, tuple(tensor.shape))
         with torch.no_grad():
             tensor.copy_(torch.from_numpy(values))
-
-
-def weights(name: str, shape: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Values for a parameter, by its name: positive variances, gains about 1, small matrices."""
-    generator = np.random.default_rng(zlib.crc32(name.encode()))
-    last = name.rpartition(".")[2]
-    if last == "running_var":
-        values = generator.uniform(0.5, 1.5, shape)
-    elif len(shape) <= 1:
-        values = generator.normal(1.0 if last == "weight" else 0.0, 0.1, shape)
-    else:
-        values = generator.normal(0.0, (1.5 / max(1, int(np.prod(shape[1:])))) ** 0.5, shape)
-    return values.astype(np.float32)
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
