@@ -208,7 +208,8 @@ SWAPPED_STATES = Case(
         }>
     }""",
     lambda rng: [
-        {"a": normal(rng, 3), "b": normal(rng, 3), "c": normal(rng, 3), "trip": number(t)} for t in (0, 1, 2, 5)
+        {"a": normal(rng, 3), "b": normal(rng, 3), "c": normal(rng, 3), "trip": number(t)}
+        for t in (0, 1, 2, 5)
     ],
 )
 
@@ -323,14 +324,16 @@ SCAN_AXES = Case(
         }> (h, k, x, z)
     }""",
     lambda rng: [
-        {"h": normal(rng, 2), "k": normal(rng, 3), "x": normal(rng, 2, t), "z": normal(rng, t, 3)} for t in (5, 1)
+        {"h": normal(rng, 2), "k": normal(rng, 3), "x": normal(rng, 2, t), "z": normal(rng, t, 3)}
+        for t in (5, 1)
     ],
     reference=False,
 )
 
 SCAN_RNN = Case(
     "scan_rnn",
-    """main (float[b, 8] h, float[t, b, 4] x, float[4, 8] w, float[8, 8] u) => (float[b, 8] y, float[t, b, 8] all) {
+    """main (float[b, 8] h, float[t, b, 4] x, float[4, 8] w, float[8, 8] u)
+    => (float[b, 8] y, float[t, b, 8] all) {
       y, all = Scan <num_scan_inputs = 1, body = step (float[b, 8] s, float[b, 4] e)
             => (float[b, 8] r, float[b, 8] q) {
           i = MatMul(e, w)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+import numpy as np
+
 from dlc.backends.cpu import types as t
 from dlc.ir.dims import Dim, FloorDiv, free_symbols, is_nonnegative, linear, substitute, terms_of
 from dlc.ir.dtypes import DType
@@ -52,6 +54,15 @@ def has_storage(dtype: DType) -> bool:
 def register_type(dtype: DType) -> t.IRType:
     """The LLVM type of one element in a register: i1 for bool, else as in memory."""
     return t.i1 if dtype is DType.BOOL else _STORAGE[dtype]
+
+
+def register_number(dtype: DType, value: float | int | bool) -> float | int:
+    """What a register holds for a constant: the number itself, or the code of a small type."""
+    if dtype.bits >= 16 or (dtype.bits == 8 and not dtype.is_float):
+        return value
+    if dtype.is_integer:
+        return int(value) & ((1 << dtype.bits) - 1)
+    return int(np.asarray(value).astype(dtype.numpy).view(np.uint8))
 
 
 def offset(param: Param, index: Sequence[Dim]) -> Dim:

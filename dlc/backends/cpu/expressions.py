@@ -411,7 +411,12 @@ class ExpressionEmitter:
         return b.gather(base, offsets, element, mask, fallback)
 
     def _read_row(
-        self, pointer: t.Value, wide: t.IRType, scalar: t.Value | None, mask: t.Value | None, fallback: t.Value
+        self,
+        pointer: t.Value,
+        wide: t.IRType,
+        scalar: t.Value | None,
+        mask: t.Value | None,
+        fallback: t.Value,
     ) -> t.Value:
         """Neighbouring elements where `scalar` holds, of them those in `mask`.
 

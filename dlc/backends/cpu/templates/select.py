@@ -3,7 +3,17 @@ from __future__ import annotations
 
 from dlc.backends.cpu.compiled import CompiledKernel
 from dlc.backends.cpu.module import Module
-from dlc.backends.cpu.templates import attention, convolution, depthwise, gemm, nest, pairs, recurrent, roi, topk
+from dlc.backends.cpu.templates import (
+    attention,
+    convolution,
+    depthwise,
+    gemm,
+    nest,
+    pairs,
+    recurrent,
+    roi,
+    topk,
+)
 from dlc.backends.cpu.templates.template import Match
 from dlc.lowering.kernel import Kernel
 

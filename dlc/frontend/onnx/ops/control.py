@@ -106,7 +106,8 @@ def loop(ctx: NodeContext) -> Sequence[Value]:
             region.define(info.name, value)
         goes_on, *results = region.run(proto)
         # Without a condition the loop counts, and what the body says does not matter.
-        return Iteration(goes_on if ctx.optional(1) is not None else None, results[: len(states)], results[len(states) :])
+        again = goes_on if ctx.optional(1) is not None else None
+        return Iteration(again, results[: len(states)], results[len(states) :])
 
     trip: Dim | None = None if ctx.optional(0) is None else ctx.dims_of(ctx.single(0))[0]
     condition = None if ctx.optional(1) is None else ctx.single(1)
