@@ -29,7 +29,8 @@ def test_the_compile_cache_changes_nothing(
     monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path))
     model = named(name)
     with dlc.compile(model.source()) as cold, dlc.compile(model.source()) as cached:
-        assert [phase for phase, _ in cold.report().phases] and not cached.report().phases
+        phases = {phase for phase, _ in cached.report().phases}
+        assert "generate" in {phase for phase, _ in cold.report().phases} and phases <= {"hash", "cache"}
         for binding in range(3):
             feeds = model.feeds(binding)
             assert bits(cached(feeds)) == bits(cold(feeds))
