@@ -7,7 +7,6 @@ import functools
 from collections.abc import Mapping, Sequence
 
 from dlc.ir.dims import (
-    Broadcast,
     Dim,
     DimExpr,
     Guard,
@@ -34,14 +33,6 @@ class Assumptions:
     zero: frozenset[Dim]
     least: Mapping[Dim, int]
     facts: tuple[Dim, ...]
-
-    def broadcasts(self, extent: Dim, target: Dim) -> bool:
-        """Whether `extent` is 1 or `target`: by what broadcast means, or because a guard says so."""
-        parts = set(extent.args) if isinstance(extent, Broadcast) else {extent}
-        if extent is target or (isinstance(target, Broadcast) and parts <= set(target.args)):
-            return True
-        differ = (extent - target) * (extent - 1) * (target - 1)
-        return differ in self.zero or -differ in self.zero
 
 
 NOTHING = Assumptions({}, {}, frozenset(), {}, ())

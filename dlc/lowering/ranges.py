@@ -16,6 +16,7 @@ from dlc.errors import InputError
 from dlc.ir.dims import (
     Broadcast,
     Dim,
+    DimExpr,
     FloorDiv,
     Max,
     Min,
@@ -78,45 +79,31 @@ class Space:
 
 
 class _View:
-    """A question as it is proved: assumptions put in, broadcast indices as axes of their own."""
+    """A question as it is proved: assumptions put in, quotients of known range as symbols if `abstract`."""
 
     def __init__(self, space: Space, dim: Dim, abstract: bool) -> None:
-        self._assumptions = space.assumptions
+        self._equal = space.assumptions.equal
         self._atoms: dict[Dim, Dim] = {}
         if abstract:
             for number, (atom, least) in enumerate(space.assumptions.least.items()):
                 self._atoms[atom] = Symbol(f"atom.{number}", least)
         self._atoms |= space.assumptions.atoms
-        self._given = space.extents
         self.extents = {name: self._form(extent) for name, extent in space.extents.items()}
         self.dim = self._form(dim)
         conditions = (d for m in space.mask for d in (m.index - m.low, m.high - 1 - m.index))
         self.known = [self._form(condition) for condition in conditions]
         self.facts = [self._form(fact) for fact in space.assumptions.facts]
+        self.zero = [self._form(zero) for zero in space.assumptions.zero]
 
     def _form(self, dim: Dim) -> Dim:
-        return self._rebuilt(substitute(dim, self._assumptions.equal))
+        return self._rebuilt(substitute(dim, self._equal))
 
     def _rebuilt(self, dim: Dim) -> Dim:
         if dim in self._atoms:
             return self._atoms[dim]
-        match dim:
-            case Product((Symbol(axis), Min((less, 1)))) if axis in self._given:
-                return self._clamped(dim, axis, less + 1)
-            case Symbol() | int():
-                return dim
-        return rebuild(dim, [self._rebuilt(operand) for operand in operands(dim)])
-
-    def _clamped(self, dim: Dim, axis: str, extent: Dim) -> Dim:
-        """``i * min(n - 1, 1)``, where n broadcasts to the extent of i, as an axis of extent n.
-
-        It is the index of an operand that may be broadcast: 0 if n is 1, else i.
-        """
-        if not self._assumptions.broadcasts(extent, substitute(self._given[axis], self._assumptions.equal)):
+        if isinstance(dim, int | Symbol):
             return dim
-        name = f"{axis}.{len(self.extents)}"
-        self.extents[name] = self._form(extent)
-        return Symbol(name)
+        return rebuild(dim, [self._rebuilt(operand) for operand in operands(dim)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +137,7 @@ class _Proof:
         self._known = [case.of(known) for known in view.known]
         self._known += [extent - 1 for extent in self._extents.values() if not isinstance(extent, int)]
         self._facts = [case.of(fact) for fact in view.facts]
+        self._zero = {case.of(zero) for zero in view.zero}
 
     def by_cases(self) -> bool:
         """Whether the proof succeeds in each of some cases that together are all."""
@@ -224,6 +212,9 @@ class _Proof:
                     total = total + part * factor
                 return total
             case Product(factors):
+                clamped = self._broadcast_bound(factors) if upper else None
+                if clamped is not None:
+                    return clamped
                 if not all(map(is_nonnegative, factors)):
                     return None
                 parts = [self._bounded(factor, upper) for factor in factors]
@@ -241,6 +232,28 @@ class _Proof:
             case Broadcast():
                 return None
         return None
+
+    def _broadcast_bound(self, factors: Sequence[DimExpr]) -> Dim | None:
+        """n - 1 as the bound of ``index * min(n - 1, 1)``, where n broadcasts to the range of the index.
+
+        So an operand is read that may be broadcast: at 0 if its extent n is 1, else at the index itself.
+        """
+        for position, factor in enumerate(factors):
+            match factor:
+                case Min((less, 1)) if not self._moves(less):
+                    top = self._bounded(product((*factors[:position], *factors[position + 1 :])), True)
+                    if top is not None and self._broadcasts(less + 1, top + 1):
+                        return less
+        return None
+
+    def _broadcasts(self, extent: Dim, target: Dim) -> bool:
+        """Whether `extent` is 1 or `target`: by what broadcast means, or because a guard says so."""
+        parts = set(extent.args) if isinstance(extent, Broadcast) else {extent}
+        if extent is target or (isinstance(target, Broadcast) and parts <= set(target.args)):
+            return True
+        differ = (extent - target) * (extent - 1) * (target - 1)
+        # The guard also allows an extent of 0 beside a target of 1.
+        return differ != 0 and is_positive(extent) and (differ in self._zero or -differ in self._zero)
 
     def _moves(self, dim: Dim) -> bool:
         return any(symbol.name in self._extents for symbol in free_symbols(dim))

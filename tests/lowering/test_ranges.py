@@ -66,6 +66,11 @@ PROVED: list[tuple[Dim, Dim, Space]] = [
     ),
     (I, 1, space(i=floordiv(N + 15, 48), guards=[Guard(Relation.EQ, floordiv(N + 15, 48), 1, "")])),
     (I, N, space(i=0)),
+    (
+        floordiv(I * minimum(2 * broadcast(N, M) - 1, 1), 2) * minimum(N - 1, 1),
+        N,
+        space(i=broadcast(2 * broadcast(N, M), Symbol("k")), guards=[Guard(Relation.LE, 1, N, "")]),
+    ),
     (I + minimum(N, M), N, space(i=maximum(minimum(N, 2 * M) - minimum(N, M), 0))),
 ]
 
@@ -93,13 +98,16 @@ def test_what_is_false_is_not_proved(index: Dim, high: Dim, points: Space) -> No
     assert not points.within(index, 0, high)
 
 
+EXTENTS: list[Dim] = [0, 1, 2, 5, N, M, N + 1, N + M, floordiv(N + 1, 2), broadcast(N, M)]
+
+
 @st.composite
 def indices(draw: st.DrawFn, depth: int = 3) -> Dim:
     """Expressions over two axes and two symbols."""
     if depth == 0 or draw(st.integers(0, 3)) == 0:
         return draw(st.sampled_from([I, J, N, M, 0, 1, 2, 3]))
     left, right = draw(indices(depth - 1)), draw(indices(depth - 1))
-    match draw(st.integers(0, 6)):
+    match draw(st.integers(0, 7)):
         case 0 | 1:
             return left + right
         case 2:
@@ -110,11 +118,10 @@ def indices(draw: st.DrawFn, depth: int = 3) -> Dim:
             return minimum(left, right) if left is not right else left
         case 5:
             return maximum(left, right) if left is not right else left
+        case 6:
+            return left * minimum(draw(st.sampled_from(EXTENTS)) - 1, 1)
     divisor = draw(st.integers(2, 4))
     return floordiv(left, divisor) if draw(st.booleans()) else mod(left, divisor)
-
-
-EXTENTS: list[Dim] = [0, 1, 2, 5, N, M, N + 1, N + M, floordiv(N + 1, 2), broadcast(N, M)]
 
 
 def all_points(points: Space, env: dict[str, int]) -> list[dict[str, int]]:
