@@ -27,7 +27,7 @@ TARGETS = [name for name in ("native", "x86-64-v3") if resolve(name).runs_on(nat
 
 
 class NativeNode:
-    """One operator as native code; with `symbolic`, extents beyond 1 are symbols s<extent>.
+    """One operator as native code; with `symbolic`, extents beyond 1 (or those listed) are symbols s<extent>.
 
     Operands numbered in `constants` are known at compile time. An operator without a kernel is an error.
     """
@@ -37,7 +37,7 @@ class NativeNode:
         op: Operator,
         *arrays: Array | None,
         target: str = "native",
-        symbolic: bool = False,
+        symbolic: bool | Collection[int] = False,
         constants: Collection[int] = (),
         threads: int = 1,
     ) -> None:
@@ -80,7 +80,7 @@ class NativeNode:
 def check_native(
     op: Operator,
     *arrays: Array | None,
-    symbolic: bool = False,
+    symbolic: bool | Collection[int] = False,
     constants: Collection[int] = (),
     work: Work | None = None,
     targets: Sequence[str] = TARGETS,

@@ -38,13 +38,15 @@ _WORK = {
 
 
 class OneNode:
-    """A graph of one node on given arrays; with `symbolic`, extents beyond 1 are symbols named after them."""
+    """A graph of one node on given arrays; with `symbolic`, extents beyond 1 (or those listed) are symbols
+    named after them.
+    """
 
     def __init__(
         self,
         op: Operator,
         arrays: Sequence[Array | None],
-        symbolic: bool = False,
+        symbolic: bool | Collection[int] = False,
         constants: Collection[int] = (),
     ) -> None:
         self.graph = Graph()
@@ -61,12 +63,18 @@ class OneNode:
         self.inputs = list(arrays)
 
     def _operand(
-        self, index: int, array: Array, symbolic: bool, constants: Collection[int], builder: GraphBuilder
+        self,
+        index: int,
+        array: Array,
+        symbolic: bool | Collection[int],
+        constants: Collection[int],
+        builder: GraphBuilder,
     ) -> Value:
         if index in constants:
             value = builder.constant(array, f"x{index}")
         else:
-            shape = [self._extent(extent) if symbolic else extent for extent in array.shape]
+            wanted = array.shape if symbolic is True else symbolic or ()
+            shape = [self._extent(extent) if extent in wanted else extent for extent in array.shape]
             value = self.graph.add_input(f"x{index}", TensorType(from_numpy(array.dtype), tuple(shape)))
         self.arrays[value] = array
         return value

@@ -62,7 +62,7 @@ class IRType:
     @property
     def element(self) -> IRType:
         """The type of one lane."""
-        return self if self.lanes == 1 else _SCALARS[self.cls, self.bits, "bfloat" in self.text]
+        return self if self.lanes == 1 else _SCALARS[self.cls, self.bits, "i16" in self.text]
 
     @property
     def bytes(self) -> int:
@@ -73,8 +73,8 @@ class IRType:
     def suffix(self) -> str:
         """How the type is spelled in the name of an overloaded intrinsic: v16f32, i64, p0."""
         prefix = {TypeClass.INTEGER: "i", TypeClass.FLOAT: "f", TypeClass.POINTER: "p"}[self.cls]
-        if "bfloat" in self.text:
-            prefix = "bf"
+        if "i16" in self.text:
+            prefix = "i"
         number = 0 if self.is_pointer else self.bits
         return f"v{self.lanes}{prefix}{number}" if self.is_vector else f"{prefix}{number}"
 
@@ -93,13 +93,15 @@ i16 = IRType("i16", TypeClass.INTEGER, 16)
 i32 = IRType("i32", TypeClass.INTEGER, 32)
 i64 = IRType("i64", TypeClass.INTEGER, 64)
 f16 = IRType("half", TypeClass.FLOAT, 16)
-bf16 = IRType("bfloat", TypeClass.FLOAT, 16)
+#: To LLVM an integer: where the instruction set has no bf16, it would convert every element that crosses a
+#: block to f32 and back by a library call. Arithmetic goes by f32 anyway (:mod:`semantics`).
+bf16 = IRType("i16", TypeClass.FLOAT, 16)
 f32 = IRType("float", TypeClass.FLOAT, 32)
 f64 = IRType("double", TypeClass.FLOAT, 64)
 ptr = IRType("ptr", TypeClass.POINTER, 64)
 void = IRType("void", TypeClass.VOID, 0)
 
-_SCALARS = {(t.cls, t.bits, t is bf16): t for t in (i1, i8, i16, i32, i64, f16, bf16, f32, f64, ptr)}
+_SCALARS = {(t.cls, t.bits, "i16" in t.text): t for t in (i1, i8, i16, i32, i64, f16, bf16, f32, f64, ptr)}
 _INTEGERS = {t.bits: t for t in (i1, i8, i16, i32, i64)}
 
 
@@ -194,11 +196,11 @@ def _round(type: IRType, number: float) -> float:
 
 
 def _float_text(type: IRType, number: float) -> str:
-    """LLVM's exact spelling: 64-bit patterns for float and double, 0xH and 0xR with 16 bits for the small
-    ones.
+    """LLVM's exact spelling: 64-bit patterns for float and double, 0xH and 16 bits for half;
+    bf16 is an integer.
     """
     if type in (f32, f64):
         return f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
     if type is f16:
         return f"0xH{struct.unpack('<H', struct.pack('<e', number))[0]:04X}"
-    return f"0xR{struct.unpack('<I', struct.pack('<f', number))[0] >> 16:04X}"
+    return str(wrap(struct.unpack("<I", struct.pack("<f", number))[0] >> 16, 16))

@@ -5,6 +5,9 @@ from dlc.backends.cpu import types as t
 from dlc.backends.cpu.llvm.vectors import VectorOps
 from dlc.errors import InternalError
 
+#: LLVM's own type of 32 bf16, which only this instruction takes.
+_BFLOAT = t.IRType("<32 x bfloat>", t.TypeClass.FLOAT, 16, 32)
+
 
 class DotOps(VectorOps):
     """acc[i] + sum of a[k*i + j] * b[k*i + j] over j < k, for accumulators of 16 lanes.
@@ -20,7 +23,8 @@ class DotOps(VectorOps):
     def dot_bf16(self, acc: t.Value, a: t.Value, b: t.Value) -> t.Value:
         """Two products of bf16 added to f32 (vdpbf16ps): denormals count as zero, nearest even."""
         self._check(acc, t.f32, (a, b), t.vector(32, t.bf16))
-        return self.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", acc.type, acc, a, b)
+        left, right = (self.pure(_BFLOAT, f"bitcast {x} to {_BFLOAT}", x) for x in (a, b))
+        return self.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", acc.type, acc, left, right)
 
     def dot_i16(self, acc: t.Value, a: t.Value, b: t.Value) -> t.Value:
         """Two products of i16 added to i32 modulo 2**32 (vpmaddwd and vpaddd)."""

@@ -37,11 +37,6 @@ class MemoryOps(ControlOps):
         those.
         """
         fill = self._masked(mask, type, other)
-        if type.element is t.bf16:
-            # Without bf16 in the instruction set, LLVM would convert each lane by a library call.
-            halves = type.with_element(t.i16)
-            bits = self.masked_load(pointer, mask, halves, self._reinterpret(fill, halves), align)
-            return self._reinterpret(bits, type)
         at = f"ptr align {_align(type, align)} {pointer.ref}"
         name = f"llvm.masked.load.{type.suffix}.p0"
         return self.intrinsic(name, type, pointer, mask, fill, params=f"{at}, {mask}, {fill}")
@@ -49,8 +44,6 @@ class MemoryOps(ControlOps):
     def masked_store(self, value: t.Value, pointer: t.Value, mask: t.Value, align: int | None = None) -> None:
         """Write the lanes of the vector `value` whose `mask` is set."""
         self._masked(mask, value.type, 0)
-        if value.type.element is t.bf16:  # see masked_load
-            value = self._reinterpret(value, value.type.with_element(t.i16))
         at = f"ptr align {_align(value.type, align)} {pointer.ref}"
         name = f"llvm.masked.store.{value.type.suffix}.p0"
         self.intrinsic_effect(name, value, pointer, mask, params=f"{value}, {at}, {mask}")
@@ -68,9 +61,6 @@ class MemoryOps(ControlOps):
         `indices` are i32 or i64 lanes, signed.
         """
         type = t.vector(indices.type.lanes, element)
-        if element is t.bf16:  # see masked_load
-            fill = self._reinterpret(self.value(other, type), type.with_element(t.i16))
-            return self._reinterpret(self.gather(base, indices, t.i16, mask, fill), type)
         pointers = self._pointers(base, indices, element)
         mask = self.const(type.with_element(t.i1), 1) if mask is None else mask
         fill = self._masked(mask, type, other)
@@ -80,8 +70,6 @@ class MemoryOps(ControlOps):
 
     def scatter(self, value: t.Value, base: t.Value, indices: t.Value, mask: t.Value | None = None) -> None:
         """Write lane after lane, in order, `value[lane]` to `base[indices[lane]]` where `mask` is set."""
-        if value.type.element is t.bf16:  # see masked_load
-            value = self._reinterpret(value, value.type.with_element(t.i16))
         pointers = self._pointers(base, indices, value.type.element)
         mask = self.const(value.type.with_element(t.i1), 1) if mask is None else mask
         self._masked(mask, value.type, 0)
@@ -158,10 +146,6 @@ class MemoryOps(ControlOps):
             raise InternalError(f"mask {mask.type} does not fit {type}")
         _align(type, None)
         return self.value(other, type)
-
-    def _reinterpret(self, value: t.Value, type: t.IRType) -> t.Value:
-        """The same bits as a type of the same size."""
-        return self.pure(type, f"bitcast {value} to {type}", value)
 
     def _pointers(self, base: t.Value, indices: t.Value, element: t.IRType) -> t.Value:
         if indices.type.element not in (t.i32, t.i64) or not indices.type.is_vector:
