@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dlc
+from dlc.models import digits_path
 
 PACKAGE = Path(dlc.__file__).parent
 
@@ -37,8 +39,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quantize": BASE | COMPILER | {"api"},
     "verify": BASE | COMPILER | {"api"},
     "report": BASE | COMPILER | {"api"},
+    "fuzz": BASE | COMPILER | {"api", "verify", "models"},
     "bench": BASE | COMPILER | {"api", "quantize", "verify", "report", "models"},
-    "cli": BASE | COMPILER | {"api", "quantize", "verify", "report", "models", "bench"},
+    "cli": BASE | COMPILER | {"api", "quantize", "verify", "report", "models", "bench", "fuzz"},
     "__main__": {"cli"},
 }
 
@@ -109,6 +112,25 @@ def third_party(statement: str) -> set[str]:
 )
 def test_third_party_imports(statement: str, allowed: set[str]) -> None:
     assert third_party(statement) <= allowed
+
+
+def test_a_package_loads_and_runs_without_the_compiler(tmp_path: Path) -> None:
+    """No onnx, no networkx: a package needs NumPy with small dtypes, LLVM to link, the user's folders."""
+    path = tmp_path / "digits.dlc"
+    with dlc.compile(digits_path(), cache=False) as model:
+        model.save(path)
+        (image,) = (
+            np.zeros([1 if isinstance(n, str) else n for n in spec.shape], spec.dtype)
+            for spec in model.inputs
+        )
+        np.savez(tmp_path / "in.npz", image=image, expected=model(image)[0])
+    statement = (
+        "import dlc, numpy as np\n"
+        f"arrays = np.load({str(tmp_path / 'in.npz')!r})\n"
+        f"model = dlc.load({str(path)!r})\n"
+        "assert np.array_equal(model(arrays['image'])[0], arrays['expected'])"
+    )
+    assert third_party(statement) <= {"llvmlite", "ml_dtypes", "numpy", "platformdirs"}
 
 
 def test_the_probe_sees_third_party_modules() -> None:

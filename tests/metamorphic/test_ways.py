@@ -29,8 +29,8 @@ def test_the_compile_cache_changes_nothing(
     monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path))
     model = named(name)
     with dlc.compile(model.source()) as cold, dlc.compile(model.source()) as cached:
-        phases = {phase for phase, _ in cached.report().phases}
-        assert "generate" in {phase for phase, _ in cold.report().phases} and phases <= {"hash", "cache"}
+        generated = ["generate" in dict(native.report().phases) for native in (cold, cached)]
+        assert generated == [True, False]
         for binding in range(3):
             feeds = model.feeds(binding)
             assert bits(cached(feeds)) == bits(cold(feeds))

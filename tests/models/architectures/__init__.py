@@ -10,6 +10,7 @@ import functools
 
 from tests.helpers.model_zoo import Model
 from tests.models.architectures import (
+    control,
     convolutional,
     dense,
     direct,
@@ -23,6 +24,7 @@ from tests.models.architectures.registry import ARCHITECTURES
 
 __all__ = [
     "architectures",
+    "control",
     "convolutional",
     "dense",
     "direct",

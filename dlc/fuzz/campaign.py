@@ -1,0 +1,195 @@
+"""Campaigns: many cases, each in a child process, and what was found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dlc.errors import ResourceError, printable
+from dlc.fuzz.case import Case
+from dlc.verify.examine import Examination, Finished, Symptom, examination_of
+from dlc.verify.isolate import isolated
+
+#: Bounds of one case.
+SECONDS = 60.0
+MEMORY = 4 << 30
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A case with a symptom: its number, how to make it again, and where it was written (if it was)."""
+
+    index: int
+    symptom: Symptom
+    operators: tuple[str, ...]
+    reproduce: str
+    folder: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The finding as JSON-compatible data."""
+        return {
+            "index": self.index,
+            "kind": self.symptom.kind.value,
+            "text": self.symptom.text,
+            "operators": list(self.operators),
+            "reproduce": self.reproduce,
+            "folder": None if self.folder is None else str(self.folder),
+        }
+
+    def __str__(self) -> str:
+        where = f"\n    in {self.folder}" if self.folder is not None else ""
+        operators = printable(" ".join(self.operators), 300)
+        head = printable(str(self.symptom), 600)
+        return f"  {self.index}: {head}\n    {operators}{where}\n    {self.reproduce}"
+
+
+@dataclass
+class Campaign:
+    """What a campaign did: how the cases ended, and the findings. True in a condition without findings.
+
+    `unsupported` counts the operators for which models were refused, `doubts` why a case was inconclusive.
+    """
+
+    title: str
+    seed: int
+    cases: int = 0
+    finished: Counter[str] = field(default_factory=Counter)
+    unsupported: Counter[str] = field(default_factory=Counter)
+    doubts: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return not self.findings
+
+    def count(self, examination: Examination) -> None:
+        """Enter a case."""
+        self.cases += 1
+        if examination.symptom is not None:
+            self.finished[examination.symptom.kind.value] += 1
+            return
+        self.finished[examination.finished.value] += 1
+        if examination.finished is Finished.UNSUPPORTED:
+            self.unsupported.update(examination.notes)
+        elif examination.finished in (Finished.INCONCLUSIVE, Finished.REFUSED):
+            self.doubts.update(note.split(" about ")[0] for note in examination.notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The campaign as JSON-compatible data."""
+        return {
+            "campaign": self.title,
+            "seed": self.seed,
+            "cases": self.cases,
+            "finished": dict(self.finished.most_common()),
+            "unsupported": dict(self.unsupported.most_common()),
+            "doubts": dict(self.doubts.most_common()),
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.cases} {self.title} of seed {self.seed}: {len(self.findings)} findings"]
+        for title, counter in (("", self.finished), ("unsupported: ", self.unsupported), ("", self.doubts)):
+            if counter:
+                counts = ", ".join(f"{name} {count}" for name, count in counter.most_common())
+                lines.append(f"  {title}{printable(counts, 1000)}")
+        return "\n".join([*lines, *map(str, self.findings)])
+
+
+def fuzz_graphs(
+    count: int,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    out: Path | None = None,
+    reduce: bool = False,
+    progress: Progress | None = None,
+) -> Campaign:
+    """Compile and run `count` random graphs and compare the results with onnxruntime and the reference.
+
+    `start` is the number of the first case; `out` a folder for findings, which `reduce` makes small. What no
+    two engines agree on is inconclusive. Raises ResourceError when a finding cannot be written.
+    """
+    from dlc.fuzz.graphs import examine_case, make_case
+
+    campaign = Campaign("random graphs", seed)
+    numbers = range(start, start + count)
+    _run(campaign, numbers, examine_case, make_case, "--graphs", out, reduce, progress)
+    return campaign
+
+
+def fuzz_bytes(
+    count: int,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    out: Path | None = None,
+    reduce: bool = False,
+    progress: Progress | None = None,
+) -> Campaign:
+    """Damage `count` model files and see that nothing but a typed error comes out; otherwise as fuzz_graphs.
+
+    A damaged model that still compiles is run, but its results are compared with nothing.
+    """
+    from dlc.fuzz.damage import examine_damaged, make_damaged
+
+    campaign = Campaign("damaged files", seed)
+    numbers = range(start, start + count)
+    _run(campaign, numbers, examine_damaged, make_damaged, "--bytes", out, reduce, progress)
+    return campaign
+
+
+def _run(
+    campaign: Campaign,
+    numbers: Sequence[int],
+    examine: Callable[[int, int], Examination],
+    make: Callable[[int, int], Case | bytes],
+    option: str,
+    out: Path | None,
+    reduce: bool,
+    progress: Progress | None,
+) -> None:
+    """All cases in order."""
+    from dlc.fuzz.writing import write_finding
+
+    _warm_up()
+    for index in numbers:
+        child = partial(_child, examine, campaign.seed, index)
+        examination = examination_of(isolated(child, seconds=SECONDS, memory=MEMORY))
+        campaign.count(examination)
+        if examination.symptom is None:
+            continue
+        command = f"dlc fuzz {option} 1 --seed {campaign.seed} --start {index}"
+        finding = Finding(index, examination.symptom, (), command)
+        finding = write_finding(finding, partial(make, campaign.seed, index), out, reduce)
+        campaign.findings.append(finding)
+        if progress is not None:
+            progress(str(finding))
+
+
+def _child(examine: Callable[[int, int], Examination], seed: int, index: int) -> dict[str, Any]:
+    """One case, as data that a child can hand over."""
+    return examine(seed, index).to_dict()
+
+
+def _warm_up() -> None:
+    """Load in this process what every child needs, so that it is loaded once."""
+    import onnx
+    import onnxruntime  # noqa: F401
+
+    from dlc.fuzz.generate import generate
+    from dlc.verify.engines import Reference
+    from dlc.verify.examine import examine
+
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[n, 3] x) => (float[n, 3] y) { y = Relu (x) }'
+    model = onnx.parser.parse_model(text)
+    found = examine(model, [], options={"threads": 1})
+    if found.finished is not Finished.AGREES or found.symptom is not None:
+        raise ResourceError(f"dlc does not compile anything here: {found.symptom or found.notes}")
+    Reference(model)
+    generate(0, 0)
+
