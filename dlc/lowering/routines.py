@@ -14,6 +14,8 @@ from dlc.ir.dims import Dim
 from dlc.ir.operator import Array
 from dlc.ir.ops.reduction import TopK
 from dlc.ir.ops.roi import RoiAlign
+from dlc.ir.ops.selection import Compact, Distinct, NonMaxSuppression
+from dlc.lowering.packed_trees import tree_values, tree_votes
 
 #: A routine's options with dims replaced by their numbers.
 Options: TypeAlias = Mapping[str, int | str | bool | float]
@@ -54,15 +56,31 @@ def _roi_align(arrays: Sequence[Array], options: Options) -> Sequence[Array]:
     return operator.evaluate(arrays, _number)
 
 
+def _compact(arrays: Sequence[Array], options: Options) -> Sequence[Array]:
+    return Compact(int(options["count"])).evaluate(arrays, _number)
+
+
+def _distinct(arrays: Sequence[Array], options: Options) -> Sequence[Array]:
+    return Distinct(bool(options["sorted"])).evaluate(arrays, _number)
+
+
+def _non_max_suppression(arrays: Sequence[Array], options: Options) -> Sequence[Array]:
+    operator = NonMaxSuppression(int(options["limit"]), bool(options["center_point_box"]))
+    return operator.evaluate(arrays, _number)
+
+
 def _number(dim: Dim) -> int:
     if not isinstance(dim, int):
         raise TypeError(f"{dim} is no number")
     return dim
 
 
+_TREES = frozenset({"aggregate", "targets", "watched", "missing"})
+
 #: The routines by name. top_k: the k largest (or smallest) elements along an axis and their positions (i64);
 #: of equal elements the one of lower position comes first, and NaN counts as larger than every number.
-#: roi_align: bins of bilinear samples in regions of x.
+#: roi_align: bins of bilinear samples in regions of x. compact, distinct, non_max_suppression: the operators
+#: of these names.
 ROUTINES: Mapping[str, RoutineMeaning] = {
     "top_k": RoutineMeaning(
         ("x",), ("values", "indices"), frozenset({"axis", "k", "largest", "sorted"}), _top_k
@@ -72,5 +90,19 @@ ROUTINES: Mapping[str, RoutineMeaning] = {
         ("y",),
         frozenset({"mode", "output_height", "output_width", "sampling_ratio", "spatial_scale", "half_pixel"}),
         _roi_align,
+    ),
+    "compact": RoutineMeaning(("condition",), ("positions",), frozenset({"count"}), _compact),
+    "distinct": RoutineMeaning(
+        ("rows",), ("first", "inverse", "counts", "groups"), frozenset({"sorted"}), _distinct
+    ),
+    "non_max_suppression": RoutineMeaning(
+        ("boxes", "scores", "overlap", "least"),
+        ("kept", "counts"),
+        frozenset({"limit", "center_point_box"}),
+        _non_max_suppression,
+    ),
+    "tree_values": RoutineMeaning(("x", "nodes", "trees", "values"), ("y",), _TREES, tree_values),
+    "tree_votes": RoutineMeaning(
+        ("x", "nodes", "trees", "first", "target", "weight"), ("y",), _TREES | {"dense"}, tree_votes
     ),
 }

@@ -333,7 +333,7 @@ SCAN_AXES = Case(
 SCAN_RNN = Case(
     "scan_rnn",
     """main (float[b, 8] h, float[t, b, 4] x, float[4, 8] w, float[8, 8] u)
-    => (float[b, 8] y, float[t, b, 8] all) {
+        => (float[b, 8] y, float[t, b, 8] all) {
       y, all = Scan <num_scan_inputs = 1, body = step (float[b, 8] s, float[b, 4] e)
             => (float[b, 8] r, float[b, 8] q) {
           i = MatMul(e, w)

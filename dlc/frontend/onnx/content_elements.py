@@ -121,7 +121,9 @@ class Arithmetic:
         if isinstance(x, bool):
             x = int(x)
         if to.is_integer:
-            whole = self._rounded_to_integer(x) if isinstance(x, (Fraction, Ratio)) else x
+            if isinstance(x, Fraction):  # towards zero
+                x = int(x)
+            whole = self._rounded_to_integer(x) if isinstance(x, Ratio) else x
             return whole if fits(whole, to) else None
         if to not in (DType.F32, DType.F64):
             return None

@@ -93,14 +93,14 @@ class Distinct(Operator):
 class NonMaxSuppression(Operator):
     """The boxes of each image and class that remain when those that overlap a better one much are dropped.
 
-    Operands: boxes f32[B, N, 4], scores f32[B, C, N], the threshold of the intersection over union (f32
-    scalar; 0 when absent), that of the scores (f32 scalar; none when absent). Results: positions of boxes
-    i64[B, C, min(limit, N)], best score first, and how many of them count i64[B, C].
+    Operands: boxes f32[B, N, 4], scores f32[B, C, N], the threshold of the intersection over union and that
+    of the scores (f32 scalars). Results: positions of boxes i64[B, C, min(limit, N)], best score first, and
+    how many of them count i64[B, C].
 
     Boxes are taken in the order of their scores, of equal ones the lower position first, if the score is
-    greater than its threshold; one is kept unless its intersection over union with a kept one is greater than
-    the threshold. A box is (y1, x1, y2, x2) of any two opposite corners, or (x center, y center, width,
-    height) with `center_point_box`.
+    greater than its threshold (of -inf: whatever the score); one is kept unless its intersection over union
+    with a kept one is greater than the threshold. A box is (y1, x1, y2, x2) of any two opposite corners, or
+    (x center, y center, width, height) with `center_point_box`.
     """
 
     limit: Dim
@@ -109,39 +109,36 @@ class NonMaxSuppression(Operator):
     kind: ClassVar[OperatorClass] = OperatorClass.ROUTINE
 
     def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
-        (boxes, scores), thresholds = take(inputs, 2, 2)
+        (boxes, scores, *thresholds), _ = take(inputs, 4)
         require_rank(scores, 3, "the scores")
         batch, classes, number = scores.shape
         require_shape(boxes, (batch, number, 4), "the boxes")
         require_equal(boxes.shape[1], number, "the number of boxes and of scores")
-        for operand in (boxes, scores, *(threshold for threshold in thresholds if threshold is not None)):
+        for operand in (boxes, scores, *thresholds):
             require_dtype(operand, frozenset({DType.F32}), "an operand")
         for threshold in thresholds:
-            if threshold is not None and threshold.rank:
+            if threshold.rank:
                 raise InferenceError(f"a threshold must be a scalar, but is {threshold}")
         kept = TensorType(DType.I64, (batch, classes, minimum(self.limit, number)))
         return kept, TensorType(DType.I64, (batch, classes))
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        boxes, scores, overlap, least = (*inputs, None, None)[:4]
-        boxes, scores = given(boxes), given(scores)
+        boxes, scores, overlap, least = map(given, inputs)
         batch, classes, number = scores.shape
         limit = max(min(dim(self.limit), number), 0)
         kept = np.zeros((batch, classes, limit), np.int64)
         counts = np.zeros((batch, classes), np.int64)
-        threshold = np.float32(0) if overlap is None else overlap
         for image in range(batch):
             corners = self._corners(boxes[image])
             for label in range(classes):
                 row = scores[image, label]
                 order = np.argsort(-row, kind="stable")
-                if least is not None:
-                    order = order[row[order] > least]
+                order = order[(row[order] > least) | (least == -np.inf)]
                 chosen: list[int] = []
                 for box in order:
                     if len(chosen) == limit:
                         break
-                    if not any(_overlaps(corners[box], corners[other], threshold) for other in chosen):
+                    if not any(_overlaps(corners[box], corners[other], overlap) for other in chosen):
                         chosen.append(int(box))
                 kept[image, label, : len(chosen)] = chosen
                 counts[image, label] = len(chosen)
@@ -156,7 +153,7 @@ class NonMaxSuppression(Operator):
         return np.concatenate([np.minimum(first, second), np.maximum(first, second)], axis=1)
 
 
-def _overlaps(box: Array, other: Array, threshold: Array | np.float32) -> bool:
+def _overlaps(box: Array, other: Array, threshold: Array) -> bool:
     """Whether the intersection over union of two boxes is greater than the threshold; in float32."""
     low, high = np.maximum(box[:2], other[:2]), np.minimum(box[2:], other[2:])
     if not (high > low).all():

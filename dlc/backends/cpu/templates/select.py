@@ -5,14 +5,18 @@ from dlc.backends.cpu.compiled import CompiledKernel
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.templates import (
     attention,
+    compact,
     convolution,
     depthwise,
+    distinct,
     gemm,
     nest,
     pairs,
     recurrent,
     roi,
+    suppression,
     topk,
+    trees,
 )
 from dlc.backends.cpu.templates.template import Match
 from dlc.lowering.kernel import Kernel
@@ -26,6 +30,18 @@ def emit_kernel(module: Module, name: str, kernel: Kernel) -> CompiledKernel:
     regions = roi.match(kernel, module.target)
     if isinstance(regions, Match):
         return roi.emit(module, name, regions)
+    positions = compact.match(kernel, module.target)
+    if isinstance(positions, Match):
+        return compact.emit(module, name, positions)
+    groups = distinct.match(kernel, module.target)
+    if isinstance(groups, Match):
+        return distinct.emit(module, name, groups)
+    boxes = suppression.match(kernel, module.target)
+    if isinstance(boxes, Match):
+        return suppression.emit(module, name, boxes)
+    forest = trees.match(kernel, module.target)
+    if isinstance(forest, Match):
+        return trees.emit(module, name, forest)
     found = convolution.match(kernel)
     if isinstance(found, convolution.Match):
         return convolution.emit(module, name, found)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-from dlc.backends.cpu import access, semantics, types as t
+from dlc.backends.cpu import access, types as t
 from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame
 from dlc.backends.cpu.module import Module
+from dlc.backends.cpu.templates.heap import Heap
+from dlc.backends.cpu.templates.keys import ascending_key, key_type
 from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim, Symbol, ceildiv, maximum, minimum, product
-from dlc.ir.dtypes import DType, Kind
 from dlc.lowering.kernel import Kernel, Param, Routine
 from dlc.target import CpuTarget
 
@@ -89,7 +90,7 @@ class _TopK:
         taken = self.frame.emitter.axes
         free = (name for name in map("row{}".format, itertools.count()) if name not in taken)
         self.outer = [(Symbol(name, 0), extent) for name, extent in zip(free, others)]
-        self.key = t.i64 if found.x.type.dtype.bits > 32 else t.i32
+        self.key = key_type(found.x.type.dtype)
         self.key_bytes = ceildiv(found.k * self.key.bytes, 64) * 64
 
     def emit(self) -> CompiledKernel:
@@ -121,7 +122,7 @@ class _TopK:
     def _row(self) -> None:
         b, em, found = self.b, self.frame.emitter, self.found
         x = self._line(found.x)
-        heap = _Heap(b, self.key, self.frame.scratch, em.dim(self.key_bytes))
+        heap = Heap(b, self.key, self.frame.scratch, em.dim(self.key_bytes))
         extent = em.dim(self.extent)
         count = b.smin(em.dim(found.k), extent)
         with b.loop(0, count, name="first") as loop:
@@ -140,7 +141,7 @@ class _TopK:
             heap.put(0, heap.key(left), heap.position(left))
             heap.sift(0, left)
 
-    def _scan(self, x: _Line, heap: _Heap, count: t.Value, extent: t.Value) -> None:
+    def _scan(self, x: _Line, heap: Heap, count: t.Value, extent: t.Value) -> None:
         """Let the elements from `count` on replace the worst of the heap that they are better than."""
         b = self.b
 
@@ -162,86 +163,5 @@ class _TopK:
 
     def _key(self, x: t.Value) -> t.Value:
         """The integer that ascends with how good an element is; NaN counts as larger than every number."""
-        b, dtype = self.b, self.found.x.type.dtype
-        wide = x.type.with_element(self.key)
-        if dtype.is_float:
-            if dtype.bits < 32:
-                x = semantics.cast_float(b, x, x.type.with_element(t.f32))
-            # Adding 0 makes 0 of -0. The bits of negative numbers descend as these ascend.
-            bits = b.bitcast(b.fadd(x, 0.0), wide)
-            key = b.xor(bits, b.lshr(b.ashr(bits, wide.bits - 1), 1))
-            key = b.select(b.fcmp("uno", x, x), (1 << (wide.bits - 1)) - 1, key)
-        elif dtype.kind is Kind.SIGNED:
-            key = b.sext(x, wide)
-        else:
-            key = b.zext(x, wide)
-            if dtype in (DType.U32, DType.U64):
-                key = b.xor(key, -(1 << (wide.bits - 1)))
-        return key if self.found.largest else b.value(b.not_(key), wide)
-
-
-class _Heap:
-    """A binary heap in memory, keys and positions apart, the worst element first."""
-
-    def __init__(self, b: FunctionBuilder, key: t.IRType, memory: t.Value, key_bytes: t.Value) -> None:
-        self.b = b
-        self.element = key
-        self.keys = memory
-        self.positions = b.byte_offset(memory, key_bytes)
-
-    def key(self, place: t.Index) -> t.Value:
-        """The key at a place."""
-        return self.b.load(self.b.offset(self.keys, place, self.element), self.element)
-
-    def position(self, place: t.Index) -> t.Value:
-        """The position at a place."""
-        return self.b.load(self.b.offset(self.positions, place, t.i64), t.i64)
-
-    def put(self, place: t.Index, key: t.Value, position: t.Value) -> None:
-        """Set an element."""
-        self.b.store(key, self.b.offset(self.keys, place, self.element))
-        self.b.store(position, self.b.offset(self.positions, place, t.i64))
-
-    def sift(self, place: t.Index, count: t.Index) -> None:
-        """Move the element at `place` down a heap of `count` until it is no better than those below it."""
-        name = f"top_k_sift_{self.element}"
-        if self.b.module.defined(name) is None:
-            _write_sift(self.b.module, name, self.element)
-        self.b.call(name, [self.keys, self.positions, place, count])
-
-
-def _write_sift(module: Module, name: str, element: t.IRType) -> None:
-    """The function behind :meth:`_Heap.sift`."""
-    params = [("keys", t.ptr), ("positions", t.ptr), ("place", t.i64), ("count", t.i64)]
-    b = module.function(name, params, internal=True)
-    keys, positions, place, count = b.params
-    heap = _Heap(b, element, keys, b.value(0))
-    heap.positions = positions
-    key, position = heap.key(place), heap.position(place)
-    last = b.smax(b.sub(count, 1), 0)
-    with b.repeat(carry=[place], name="sift") as loop:
-        hole = loop.carried[0]
-        left = b.add(b.shl(hole, 1), 1)
-        # A child that does not exist is read as the last element, and not moved.
-        left_safe, right_safe = b.smin(left, last), b.smin(b.add(left, 1), last)
-        left_key, left_position = heap.key(left_safe), heap.position(left_safe)
-        right_key, right_position = heap.key(right_safe), heap.position(right_safe)
-        take_right = _worse(b, right_key, right_position, left_key, left_position)
-        child = b.select(take_right, right_safe, left_safe)
-        child_key = b.select(take_right, right_key, left_key)
-        child_position = b.select(take_right, right_position, left_position)
-        moves = b.and_(b.icmp("slt", left, count), _worse(b, child_key, child_position, key, position))
-        with b.if_(moves):
-            heap.put(hole, child_key, child_position)
-        loop.next = (b.select(moves, child, hole),)
-        loop.again = moves
-    heap.put(loop.results[0], key, position)
-
-
-def _worse(
-    b: FunctionBuilder, key: t.Value, position: t.Value, other_key: t.Value, other_position: t.Value
-) -> t.Value:
-    """Whether one element is worse than another: by its key, or as the later one of two equal ones."""
-    equal = b.icmp("eq", key, other_key)
-    later = b.icmp("sgt", position, other_position)
-    return b.or_(b.icmp("slt", key, other_key), b.and_(equal, later))
+        key = ascending_key(self.b, x, self.found.x.type.dtype)
+        return key if self.found.largest else self.b.value(self.b.not_(key), key.type)

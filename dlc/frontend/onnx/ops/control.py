@@ -101,13 +101,13 @@ def loop(ctx: NodeContext) -> Sequence[Value]:
 
     def body(region: Region, iteration: Value, states: Sequence[Value]) -> Iteration:
         # An iteration runs only where the condition holds.
-        condition = region.context().const(True)
-        for info, value in zip(proto.input, (iteration, condition, *states), strict=True):
+        holds = region.context().const(True)
+        for info, value in zip(proto.input, (iteration, holds, *states), strict=True):
             region.define(info.name, value)
         goes_on, *results = region.run(proto)
         # Without a condition the loop counts, and what the body says does not matter.
-        again = goes_on if ctx.optional(1) is not None else None
-        return Iteration(again, results[: len(states)], results[len(states) :])
+        condition = None if ctx.optional(1) is None else goes_on
+        return Iteration(condition, results[: len(states)], results[len(states) :])
 
     trip: Dim | None = None if ctx.optional(0) is None else ctx.dims_of(ctx.single(0))[0]
     condition = None if ctx.optional(1) is None else ctx.single(1)

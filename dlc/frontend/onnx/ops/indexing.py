@@ -41,7 +41,17 @@ def gather_elements(ctx: NodeContext) -> Value:
 def gather_nd(ctx: NodeContext) -> Value:
     """Slices at index tuples; batch_dims came with opset 12."""
     only_since(ctx, 12, "batch_dims")
+    _require_known_depth(ctx)
     return ctx.add(GatherND(ctx.int("batch_dims", 0)), ctx.required(0), ctx.required(1))
+
+
+def _require_known_depth(ctx: NodeContext) -> None:
+    """The last extent of the indices decides the rank of the result, so it must be a number."""
+    shape = ctx.required(1).tensor.shape
+    if shape and not isinstance(shape[-1], int):
+        ctx.unsupported(
+            f"the last extent of the indices, {shape[-1]}, is open", "fix it with the option shapes"
+        )
 
 
 def _reduction(ctx: NodeContext) -> str:
@@ -76,6 +86,7 @@ def _scatter_elements(ctx: NodeContext) -> Value:
 @importer("ScatterND", since=11)
 def scatter_nd(ctx: NodeContext) -> Value:
     """Slices at index tuples."""
+    _require_known_depth(ctx)
     return ctx.add(ScatterND(_reduction(ctx)), ctx.required(0), ctx.required(1), ctx.required(2))
 
 

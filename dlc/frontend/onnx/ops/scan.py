@@ -67,9 +67,8 @@ def scan_batch(ctx: NodeContext) -> Sequence[Value]:
     starts, scanned = _split(ctx, operands)
     backwards = _backwards(ctx, "directions", len(scanned))
     if ctx.optional(0) is not None:
-        ctx.unsupported(
-            "sequences of different lengths in one Scan of opset 8", "convert the model to opset 9"
-        )
+        hint = "convert the model to opset 9"
+        ctx.unsupported("sequences of different lengths in one Scan of opset 8", hint)
     batch = operands[0].tensor.shape[0]
     for value in operands:
         require_equal(ctx, value.tensor.shape[0], batch, "the batch of all operands of a Scan")

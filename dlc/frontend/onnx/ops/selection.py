@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from dlc.frontend.onnx.axes import front_axis
@@ -103,8 +104,10 @@ def non_max_suppression(ctx: NodeContext) -> Value:
     boxes, scores = ctx.required(0), ctx.required(1)
     limit: Dim = 0 if ctx.optional(2) is None else ctx.dims_of(ctx.single(2))[0]
     thresholds = [
-        None if ctx.optional(index) is None else reshape(ctx, ctx.single(index), (), "threshold")
-        for index in (3, 4)
+        ctx.const(default, DType.F32)
+        if ctx.optional(index) is None
+        else reshape(ctx, ctx.single(index), (), "threshold")
+        for index, default in ((3, 0.0), (4, -math.inf))
     ]
     _check_overlap(ctx)
     center = ctx.int("center_point_box", 0)
