@@ -159,7 +159,15 @@ def _without_sets(branches: Branches) -> Branches:
         parts["missing"].append(np.zeros(rest, np.bool_))
         head["false"][node] = chain[0]
         count += rest
-    return Branches(*(np.concatenate(arrays) for arrays in parts.values()), members={})
+    joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    return Branches(
+        joined["feature"],
+        joined["threshold"],
+        joined["mode"],
+        joined["true"],
+        joined["false"],
+        joined["missing"],
+    )
 
 
 class _Layout:
