@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,18 +19,16 @@ MAX_BYTES = 1 << 30
 
 
 def key(source: Any, options: Options, target: CpuTarget) -> str | None:
-    """The cache key of a compilation; None when the model cannot be identified by its own bytes.
-
-    A model with external data is not: its weights may change without the file.
-    """
+    """The cache key of a compilation; None when `source` is neither bytes nor a file."""
     import dlc
     from dlc.runtime.cache import Cache
+    from dlc.runtime.digests import content_digest
 
     content = _content(source)
-    if content is None or b"external_data" in content or b"location" in content:
+    if content is None:
         return None
     return Cache.key(
-        hashlib.sha256(content).digest(),
+        content_digest(content),
         options.key(),
         dlc.__version__,
         target.cpu,
@@ -38,13 +37,15 @@ def key(source: Any, options: Options, target: CpuTarget) -> str | None:
     )
 
 
-def _content(source: Any) -> bytes | None:
+def _content(source: Any) -> bytes | memoryview | None:
     if isinstance(source, bytes):
         return source
-    if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        return path.read_bytes() if path.is_file() else None
-    return None
+    if not isinstance(source, str | os.PathLike) or not Path(source).is_file():
+        return None
+    with open(source, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return b""
+        return memoryview(mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))
 
 
 def _compiler_digest() -> str:
@@ -57,7 +58,7 @@ def _compiler_digest() -> str:
     return digest.hexdigest()
 
 
-def find(key: str) -> bytes | None:
+def find(key: str) -> memoryview | None:
     """The package stored under `key`."""
     from dlc.runtime.cache import default_cache
 

@@ -124,9 +124,10 @@ def build(source: Source, options: Options, progress: Progress, hooks: Hooks) ->
             artifact: Artifact = clock.run("cache", lambda: from_package_bytes(found))
             report = dataclasses.replace(artifact.report, phases=tuple(clock.phases))
             return dataclasses.replace(artifact, report=report)
-    artifact = _compile(source, options, target, clock, hooks)
-    # A package holds no host steps: what has them is compiled every time.
-    if key is not None and not artifact.hosts:
+    artifact, is_self_contained = _compile(source, options, target, clock, hooks)
+    # A package holds no host steps: what has them is compiled every time. So is a model with external data:
+    # its weights may change without the file.
+    if key is not None and is_self_contained and not artifact.hosts:
         cached.store(key, artifact)
     return artifact
 
@@ -152,7 +153,10 @@ def refuse_unavailable(options: Options) -> None:
         )
 
 
-def _compile(source: Source, options: Options, target: Any, clock: _Clock, hooks: Hooks) -> Artifact:
+def _compile(
+    source: Source, options: Options, target: Any, clock: _Clock, hooks: Hooks
+) -> tuple[Artifact, bool]:
+    """The artifact, and whether the model needs no data outside of `source`."""
     from dlc.backends.cpu.backend import generate
     from dlc.frontend.onnx.importer import import_model
     from dlc.ir.text import to_text
@@ -192,7 +196,8 @@ def _compile(source: Source, options: Options, target: Any, clock: _Clock, hooks
     ]
     artifact = assemble(model, options, target, code, clock.phases, nodes, rewrites)
     passes = tuple((str(step), seconds) for step, _, seconds in results.steps)
-    return dataclasses.replace(artifact, report=dataclasses.replace(artifact.report, passes=passes))
+    report = dataclasses.replace(artifact.report, passes=passes)
+    return dataclasses.replace(artifact, report=report), not model.has_external_data
 
 
 def _numbered(dump: Callable[[str, str], None] | None) -> Callable[[str, str], None] | None:

@@ -31,7 +31,7 @@ def load(
     )
 
 
-def from_package_bytes(content: bytes) -> Artifact:
+def from_package_bytes(content: bytes | memoryview) -> Artifact:
     """The artifact that a package in memory holds."""
     return from_package(Package.open(content))
 

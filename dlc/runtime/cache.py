@@ -1,8 +1,8 @@
 """The compile cache: results of compilation on disk, addressed by a hash of everything that decided them.
 
 A compiled object is a program, so the cache is as private as a shell's start-up file: a folder of the
-user's own with mode 0700 (another owner or a symbolic link is refused), and files that are read once,
-checked against their SHA-256, and used from memory. Files appear by atomic renaming, so any number of
+user's own with mode 0700 (another owner or a symbolic link is refused), and files that are mapped, checked
+against their digest, and used from that mapping. Files appear by atomic renaming, so any number of
 processes may share a cache without a lock; the least recently used files go when the cache exceeds its
 size.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import mmap
 import os
 import stat
 import tempfile
@@ -23,12 +24,14 @@ from pathlib import Path
 from dlc import __version__
 from dlc.errors import ResourceError, printable
 from dlc.options import Environment
+from dlc.runtime.digests import content_digest
 
 #: Size above which the least recently used entries are removed.
 DEFAULT_LIMIT_BYTES = 2 << 30
 
-_MAGIC = b"dlc-cache-1\n"
-_HEADER_BYTES = len(_MAGIC) + 32
+_MAGIC = b"dlc-cache-2\n"
+#: What follows the header of a mapped file is aligned to 64 bytes.
+_HEADER_BYTES = 64
 _SUFFIX = ".entry"
 _TEMPORARY_PREFIX = "new-"
 _ABANDONED_SECONDS = 3600.0
@@ -70,14 +73,14 @@ class Cache:
             digest.update(data)
         return digest.hexdigest()
 
-    def get(self, key: str) -> bytes | None:
-        """The bytes stored under `key`, or None. A damaged or foreign file is removed and counts as
-        absent."""
+    def get(self, key: str) -> memoryview | None:
+        """The bytes stored under `key`, mapped read-only and aligned to 64 bytes, or None. A damaged or
+        foreign file is removed and counts as absent."""
         if self.directory is None:
             return None
         path = self._path(self.directory, key)
         try:
-            content = _read_own_file(path)
+            content = _map_own_file(path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -104,7 +107,7 @@ class Cache:
             descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY_PREFIX)
             try:
                 with os.fdopen(descriptor, "wb") as file:
-                    file.write(_MAGIC + _digest(key, payload))
+                    file.write(_header(key, payload))
                     file.write(payload)
                 os.replace(temporary, path)
             except BaseException:
@@ -117,10 +120,11 @@ class Cache:
     def get_or_create(self, key: str, create: Callable[[], bytes]) -> bytes:
         """The bytes stored under `key`; if absent, those that `create` returns, which are stored."""
         found = self.get(key)
-        if found is None:
-            found = create()
-            self.put(key, found)
-        return found
+        if found is not None:
+            return bytes(found)
+        created = create()
+        self.put(key, created)
+        return created
 
     def info(self) -> CacheInfo:
         """Where the cache is and how full."""
@@ -200,7 +204,7 @@ def _private_folder(path: Path) -> Path:
     return path
 
 
-def _read_own_file(path: Path) -> bytes | None:
+def _map_own_file(path: Path) -> memoryview | None:
     """The content of a regular file that belongs to this user; None if it is anything else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -209,23 +213,25 @@ def _read_own_file(path: Path) -> bytes | None:
             return None
         raise
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+    try:
+        is_own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        if not is_own or status.st_size < _HEADER_BYTES:
+            return None
+        return memoryview(mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))
+    finally:
         os.close(descriptor)
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read()
 
 
-def _digest(key: str, payload: bytes) -> bytes:
-    """SHA-256 over key and payload, so that an entry under another's name is found out, too."""
-    digest = hashlib.sha256(key.encode())
-    digest.update(payload)
-    return digest.digest()
+def _header(key: str, payload: bytes | memoryview) -> bytes:
+    """What stands before `payload`: a digest over key and payload, so that an entry under another's name is
+    found out, too."""
+    digest = hashlib.sha256(key.encode() + content_digest(payload)).digest()
+    return (_MAGIC + digest).ljust(_HEADER_BYTES, b"\0")
 
 
-def _checked_payload(content: bytes, key: str) -> bytes | None:
+def _checked_payload(content: memoryview, key: str) -> memoryview | None:
     header, payload = content[:_HEADER_BYTES], content[_HEADER_BYTES:]
-    return payload if header == _MAGIC + _digest(key, payload) else None
+    return payload if header == _header(key, payload) else None
 
 
 def _remove(path: Path) -> bool:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dlc.errors import InputError, PackageError, ResourceError, printable
 from dlc.runtime.archive import Span, read_archive, write_archive
-from dlc.runtime.arena import Block
+from dlc.runtime.arena import ALIGNMENT, Block
 from dlc.runtime.manifest import Constant, Manifest, TargetCode
 
 #: The member that holds the manifest.
@@ -98,7 +98,7 @@ class Package:
         verify: bool = False,
         copy: bool = False,
     ) -> Package:
-        """Open a package from a file or from bytes (which are copied, to align them).
+        """Open a package from a file or from bytes (copied unless read-only and aligned to 64 bytes).
 
         Without `verify`, a member of up to 1 MiB and all code is compared with its digest when it is first
         read, larger ones by :meth:`verify`; with it, everything is compared now. With `copy`, the file is
@@ -118,6 +118,8 @@ class Package:
     def _open(cls, source: str | os.PathLike[str] | bytes | bytearray | memoryview, copy: bool) -> Package:
         if isinstance(source, (bytes, bytearray, memoryview)):
             content = memoryview(source).cast("B")
+            if content.readonly and np.frombuffer(content, np.uint8).ctypes.data % ALIGNMENT == 0:
+                return cls(content, None)
             array = Block(len(content), what="the package").array()
             array[:] = np.frombuffer(content, np.uint8)
             return cls(array.data.toreadonly(), None)

@@ -220,6 +220,20 @@ def test_the_cache_gives_an_equal_model(tmp_path: Path, monkeypatch: pytest.Monk
     assert "generate" in heard
 
 
+def test_the_cache_leaves_models_with_external_data_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path / "cache"))
+    model = parse("g (float[2] x) => (float[2] y)", "y = Add (x, w)")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(2, np.float32), "w"))
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    x = np.zeros(2, np.float32)
+    for weights in ([1.0, 2.0], [3.0, 4.0]):
+        np.array(weights, np.float32).tofile(tmp_path / "w.bin")
+        with dlc.compile(tmp_path / "m.onnx") as compiled:
+            assert compiled(x)["y"].tolist() == weights
+
+
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="dlc"), dlc.compile(AFFINE, cache=False) as model:
         model(INPUTS)

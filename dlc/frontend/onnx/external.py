@@ -35,6 +35,11 @@ class ExternalData:
         self.roots = [root for base in self.bases for root in _roots(base)]
         self._files: dict[str, Array] = {}
 
+    @property
+    def used(self) -> bool:
+        """Whether anything has been read."""
+        return bool(self._files)
+
     def read(self, entries: Mapping[str, str], nbytes: int, what: str) -> Array:
         """The `nbytes` bytes (uint8, read-only) that the `external_data` entries of a tensor speak of.
 

@@ -72,7 +72,7 @@ class ImportedModel:
 
     `outputs` are the ONNX names of `graph.outputs`. `opsets` maps domains ("" is the standard one) to
     versions. `hints` maps symbols to (minimum, typical, maximum). `sha256` is that of the file without
-    external data.
+    external data; `has_external_data`: it does not decide the weights.
     """
 
     graph: Graph
@@ -83,6 +83,7 @@ class ImportedModel:
     sha256: str
     metadata: ModelMetadata
     hints: Mapping[str, tuple[int, int, int]]
+    has_external_data: bool
 
 
 def import_model(
@@ -150,6 +151,7 @@ class _Attempt:
     ) -> None:
         proto = self.proto = model.proto
         self.model = model
+        self.external = external
         self.opsets = opset_imports(proto.opset_import, proto.ir_version, "the model")
         check_opset(self.opsets)
         functions = FunctionTable(proto.functions, limits)
@@ -212,6 +214,7 @@ class _Attempt:
             self.model.sha256,
             _metadata(self.proto, self.signature),
             self.signature.hints,
+            self.external.used,
         )
 
 
