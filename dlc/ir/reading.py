@@ -11,7 +11,18 @@ from dlc.errors import InputError
 from dlc.ir import dims
 from dlc.ir.dims import Dim, Symbol
 from dlc.ir.dtypes import DType
-from dlc.ir.types import Fill, FillKind, Halo, Layout, OptionalType, SequenceType, TensorType, Type
+from dlc.ir.types import (
+    ElementType,
+    Fill,
+    FillKind,
+    Halo,
+    Layout,
+    OpenTensorType,
+    OptionalType,
+    SequenceType,
+    TensorType,
+    Type,
+)
 
 NAME = re.compile(r"[A-Za-z0-9_./-]+")
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -146,17 +157,45 @@ def read_dim(line: Line, stops: str, symbols: Mapping[str, Symbol]) -> Dim:
 
 def read_type(line: Line, symbols: Mapping[str, Symbol]) -> Type:
     """A type, as `str` writes it."""
+    container = _read_container(line, symbols)
+    if container is not None:
+        return container
+    dtype = _read_dtype(line)
+    if line.accept("...]"):
+        return OpenTensorType(dtype, None)
+    shape = tuple(line.listed(lambda: read_dim(line, ",]", symbols), "]"))
+    return TensorType(dtype, shape, read_layout(line) if line.accept("<") else None)
+
+
+def read_element_type(line: Line, symbols: Mapping[str, Symbol]) -> ElementType:
+    """The type of the elements of a sequence or optional."""
+    container = _read_container(line, symbols)
+    if container is not None:
+        return container
+    dtype = _read_dtype(line)
+    if line.accept("...]"):
+        return OpenTensorType(dtype, None)
+    return OpenTensorType(
+        dtype, tuple(line.listed(lambda: None if line.accept("?") else read_dim(line, ",]", symbols), "]"))
+    )
+
+
+def _read_container(line: Line, symbols: Mapping[str, Symbol]) -> SequenceType | OptionalType | None:
     for word, kind in (("seq<", SequenceType), ("optional<", OptionalType)):
         if line.accept(word):
-            element = read_type(line, symbols)
+            element = read_element_type(line, symbols)
             line.expect(">")
             return kind(element)
+    return None
+
+
+def _read_dtype(line: Line) -> DType:
+    """The element type of a tensor, and the bracket behind it."""
     dtype = DTYPES.get(line.needed(WORD, "a type"))
     if dtype is None:
         raise line.fail("there is no such type")
     line.expect("[")
-    shape = tuple(line.listed(lambda: read_dim(line, ",]", symbols), "]"))
-    return TensorType(dtype, shape, read_layout(line) if line.accept("<") else None)
+    return dtype
 
 
 def read_layout(line: Line) -> Layout:

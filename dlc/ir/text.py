@@ -35,7 +35,15 @@ from dlc.ir.dims import Dim, DimExpr, Guard, Symbol, free_symbols, sort_key, to_
 from dlc.ir.dtypes import DType, Kind
 from dlc.ir.graph import ElementSource, ExtentSource, Graph, Node, ShapeSource, Source, Value
 from dlc.ir.operator import Array, Operator, operator_dims
-from dlc.ir.types import Layout, OptionalType, SequenceType, TensorType, Type, type_dims
+from dlc.ir.types import (
+    Layout,
+    OpenTensorType,
+    OptionalType,
+    SequenceType,
+    TensorType,
+    Type,
+    type_dims,
+)
 
 #: The most elements of a constant that is written out.
 MOST_INLINE = 16
@@ -99,10 +107,7 @@ def node_text(node: Node) -> str:
 
 def type_text(type_: Type) -> str:
     """A type; its own text form."""
-    match type_:
-        case TensorType() | SequenceType() | OptionalType():
-            return str(type_)
-    raise InternalError(f"{type(type_).__name__} has no text form")
+    return str(type_)
 
 
 def attribute_text(item: object) -> str:
@@ -122,7 +127,7 @@ def attribute_text(item: object) -> str:
             return dim_text(item)
         case Layout():
             return str(item)
-        case TensorType() | SequenceType() | OptionalType():
+        case TensorType() | OpenTensorType() | SequenceType() | OptionalType():
             return type_text(item)
         case tuple():
             inner = ", ".join(map(attribute_text, item))

@@ -1,4 +1,4 @@
-"""Types of values: tensors with symbolic shape and physical layout, sequences, optionals."""
+"""Types of values: tensors with symbolic shape and physical layout; sequences and optionals of tensors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import dataclasses
 import enum
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from dlc.ir.dims import Dim, product, to_text
+from dlc.ir.dims import Dim, known_equal, product, to_text
 from dlc.ir.dtypes import DType
 
 
@@ -164,10 +164,33 @@ class TensorType:
 
 
 @dataclasses.dataclass(frozen=True)
+class OpenTensorType:
+    """A tensor whose extents are not all known: what stands in a sequence or an optional.
+
+    `shape` has None for an extent that differs from element to element or that only the run tells; it is None
+    altogether where that holds of the rank.
+    """
+
+    dtype: DType
+    shape: tuple[Dim | None, ...] | None
+
+    @property
+    def rank(self) -> int | None:
+        """The number of axes, if it is known."""
+        return None if self.shape is None else len(self.shape)
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return f"{self.dtype.text}[...]"
+        dims = ", ".join("?" if dim is None else to_text(dim) for dim in self.shape)
+        return f"{self.dtype.text}[{dims}]"
+
+
+@dataclasses.dataclass(frozen=True)
 class SequenceType:
     """A list of values of one type."""
 
-    element: Type
+    element: ElementType
 
     def __str__(self) -> str:
         return f"seq<{self.element}>"
@@ -177,15 +200,76 @@ class SequenceType:
 class OptionalType:
     """A value of a type, or none."""
 
-    element: Type
+    element: ElementType
 
     def __str__(self) -> str:
         return f"optional<{self.element}>"
 
 
-Type: TypeAlias = TensorType | SequenceType | OptionalType
+ElementType: TypeAlias = OpenTensorType | SequenceType | OptionalType
+Type: TypeAlias = TensorType | OpenTensorType | SequenceType | OptionalType
 
 
 def type_dims(type_: Type) -> tuple[Dim, ...]:
     """The dims in a type."""
-    return type_.shape if isinstance(type_, TensorType) else type_dims(type_.element)
+    match type_:
+        case TensorType(shape=shape):
+            return shape
+        case OpenTensorType(shape=shape):
+            return tuple(dim for dim in shape or () if dim is not None)
+    return type_dims(type_.element)
+
+
+def element_dtype(type_: Type) -> DType:
+    """The element type of the tensors that values of a type consist of."""
+    return type_.dtype if isinstance(type_, TensorType | OpenTensorType) else element_dtype(type_.element)
+
+
+def is_object(type_: Type) -> bool:
+    """Whether values of a type are Python objects at run time: all but tensors of numbers."""
+    return not isinstance(type_, TensorType) or type_.dtype is DType.STRING
+
+
+def opened(type_: Type) -> ElementType:
+    """The type as that of an element of a sequence or optional."""
+    return OpenTensorType(type_.dtype, type_.shape) if isinstance(type_, TensorType) else type_
+
+
+def join(left: ElementType, right: ElementType) -> ElementType | None:
+    """The narrowest type that has all values of both; None where there is none.
+
+    A value without an optional around it is also one of the optional.
+    """
+    match left, right:
+        case OpenTensorType(), OpenTensorType():
+            if left.dtype is not right.dtype:
+                return None
+            if left.shape is None or right.shape is None or len(left.shape) != len(right.shape):
+                return OpenTensorType(left.dtype, None)
+            return OpenTensorType(left.dtype, tuple(map(_common, left.shape, right.shape)))
+        case SequenceType(), SequenceType():
+            element = join(left.element, right.element)
+            return None if element is None else SequenceType(element)
+        case OptionalType(), _:
+            element = join(left.element, right.element if isinstance(right, OptionalType) else right)
+            return None if element is None else OptionalType(element)
+        case _, OptionalType():
+            return join(right, left)
+    return None
+
+
+def _common(left: Dim | None, right: Dim | None) -> Dim | None:
+    return left if left is not None and right is not None and known_equal(left, right) else None
+
+
+def without(type_: ElementType, hidden: Callable[[Dim], bool]) -> ElementType:
+    """The type with every extent left open of which `hidden` holds."""
+    match type_:
+        case OpenTensorType(dtype, shape):
+            if shape is None:
+                return type_
+            return OpenTensorType(dtype, tuple(None if d is None or hidden(d) else d for d in shape))
+        case SequenceType(element):
+            return SequenceType(without(element, hidden))
+        case OptionalType(element):
+            return OptionalType(without(element, hidden))
