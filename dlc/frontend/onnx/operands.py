@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import require, require_broadcast, require_equal
+from dlc.frontend.onnx.geometry import require, require_broadcast, require_equal, reshape
 from dlc.ir.dims import Dim, Relation, known_equal, to_text
 from dlc.ir.graph import Value
 
@@ -15,6 +15,30 @@ def broadcast_operands(ctx: NodeContext, *operands: Value) -> tuple[Value, ...]:
     for operand in operands:
         shape = require_broadcast(ctx, shape, operand.tensor.shape)
     return operands
+
+
+def limited_broadcast_operands(ctx: NodeContext) -> tuple[Value, Value]:
+    """The two operands of an operator of opsets 1 to 6, the second so that it broadcasts as in NumPy.
+
+    Without the attribute `broadcast` both have one shape. With it the second one has a single element, or the
+    shape of consecutive axes of the first: from `axis` on, or the last ones. "1-dim expansion doesn't work
+    yet", say these opsets, but their own test cases have extents of 1 that expand.
+    """
+    left, right = ctx.required(0), ctx.required(1)
+    rank, narrow = left.tensor.rank, right.tensor.rank
+    if not ctx.int("broadcast", 0):
+        require_shape(ctx, right, left.tensor.shape, "B")
+        return left, right
+    if narrow > rank:
+        ctx.fail(f"B of type {right.type} has more axes than A of type {left.type}")
+    if right.tensor.elements == 1:
+        return left, right
+    axis = ctx.int("axis", rank - narrow)
+    if not 0 <= axis <= rank - narrow:
+        ctx.fail(f"B of type {right.type} has no place from axis {axis} on in A of type {left.type}")
+    placed = reshape(ctx, right, (*right.tensor.shape, *[1] * (rank - axis - narrow)))
+    require_fits(ctx, placed, left, "B")
+    return left, placed
 
 
 def require_fits(ctx: NodeContext, operand: Value, x: Value, what: str) -> None:
@@ -42,3 +66,12 @@ def require_channels(ctx: NodeContext, vector: Value, channels: Dim, what: str) 
     if vector.tensor.rank != 1:
         ctx.fail(f"{what} must have rank 1, but is {vector.type}")
     require_equal(ctx, vector.tensor.shape[0], channels, f"the extent of {what} and the number of channels")
+
+
+def channel_operands(ctx: NodeContext, count: int) -> list[Value]:
+    """The first `count` operands: x and vectors that hold a number for each channel."""
+    x, *vectors = (ctx.required(index) for index in range(count))
+    channels = x.tensor.shape[1] if x.tensor.rank > 1 else 1
+    for index, vector in enumerate(vectors, start=1):
+        require_channels(ctx, vector, channels, f"operand {index}")
+    return [x, *vectors]

@@ -10,7 +10,7 @@ import pytest
 from dlc.errors import InputError, ModelError, UnsupportedError
 from dlc.frontend.onnx.importer import import_model
 from dlc.ir.evaluate import evaluate
-from dlc.ir.ops.normalization import BatchNorm, GroupNorm, LayerNorm, Softmax
+from dlc.ir.ops.normalization import GroupNorm, LayerNorm, Softmax
 from tests.helpers.onnx_cases import (
     backend_node_cases,
     check_backend_case,
@@ -30,8 +30,7 @@ NORMALIZATIONS = {
     "LRN",
     "MeanVarianceNormalization",
 }
-TRAINING = {"test_batchnorm_example_training_mode", "test_batchnorm_epsilon_training_mode"}
-CASES = [case for case in backend_node_cases({*ALONG_AXIS, *NORMALIZATIONS}) if case.name not in TRAINING]
+CASES = backend_node_cases({*ALONG_AXIS, *NORMALIZATIONS})
 TOLERANCE = (1e-5, 2e-6)
 
 
@@ -169,49 +168,6 @@ def test_scales_that_do_not_broadcast_are_refused(op_type: str) -> None:
     graph = import_model(one_node_model(op_type, inputs, opset=23, symbolic=True)).graph
     with pytest.raises(InputError, match="does not broadcast"):
         evaluate(graph, {"x0": inputs[0], "x1": inputs[1]})
-
-
-def batch_inputs(shape: tuple[int, ...], dtype: Any = np.float32) -> list[np.ndarray[Any, Any]]:
-    channels = shape[1]
-    return [
-        draw(*shape, dtype=dtype),
-        *(draw(channels, seed=seed, dtype=dtype) for seed in (1, 2, 3)),
-        np.abs(draw(channels, seed=4, dtype=dtype)),
-    ]
-
-
-@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (2, 3, 4, 5), (1, 3, 2, 2, 2)])
-@pytest.mark.parametrize("opset", [7, 9, 14, 15])
-def test_batch_normalization(shape: tuple[int, ...], opset: int) -> None:
-    for symbolic in (False, True):
-        # The reference trains when an older model has a momentum.
-        check_node(
-            "BatchNormalization",
-            batch_inputs(shape),
-            attributes={"epsilon": 1e-2, "momentum": 0.5},
-            opset=opset,
-            tolerance=TOLERANCE,
-            symbolic=symbolic,
-            reference=opset >= 14,
-        )
-
-
-def test_batch_normalization_of_doubles() -> None:
-    check_node("BatchNormalization", batch_inputs((2, 3, 4), np.float64), opset=15)
-
-
-def test_batch_normalization_in_training_is_refused() -> None:
-    inputs = batch_inputs((2, 3, 4))
-    with pytest.raises(UnsupportedError, match="training mode"):
-        import_model(one_node_model("BatchNormalization", inputs, 3, {"training_mode": 1}, 15))
-    for opset in (7, 9):
-        with pytest.raises(UnsupportedError, match="training mode"):
-            import_model(one_node_model("BatchNormalization", inputs, 5, opset=opset))
-        outputs = ["y0", "", "", "", ""]
-        (node,) = import_model(one_node_model("BatchNormalization", inputs, outputs, opset=opset)).graph.nodes
-        assert isinstance(node.op, BatchNorm)
-    with pytest.raises(UnsupportedError, match="spatial=0"):
-        import_model(one_node_model("BatchNormalization", inputs, attributes={"spatial": 0}, opset=7))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 5), (1, 3, 2, 2, 2)])

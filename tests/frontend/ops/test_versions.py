@@ -7,7 +7,7 @@ import pytest
 
 from dlc.frontend.onnx import registry
 
-OLDEST, NEWEST = 7, 28
+OLDEST, NEWEST = 1, 28
 OPERATORS = """
 Abs Neg Sign Floor Ceil Round Exp Log Sqrt Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh
 Atanh Erf Tanh Sigmoid Relu Softplus Softsign Not BitwiseNot IsNaN IsInf Gelu HardSwish Mish Elu Selu

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import require_equal
-from dlc.frontend.onnx.operands import require_fits
+from dlc.frontend.onnx.geometry import require_equal, reshape
+from dlc.frontend.onnx.operands import require_channels, require_fits
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.graph import Value
 from dlc.ir.ops.pointwise import Activation, Binary, Unary
@@ -20,7 +20,7 @@ _PLAIN = {
 _ONE_PARAMETER = {
     "Elu": ("elu", 1, 1.0),
     "Celu": ("celu", 12, 1.0),
-    "LeakyRelu": ("leaky_relu", 6, 0.01),
+    "LeakyRelu": ("leaky_relu", 1, 0.01),
     "ThresholdedRelu": ("thresholded_relu", 10, 1.0),
 }
 
@@ -43,15 +43,18 @@ for _op_type, (_fn, _since, _alpha) in _ONE_PARAMETER.items():
     _register_one_parameter(_op_type, _fn, _since, _alpha)
 
 
-@importer("Selu", since=6)
+@importer("Selu")
 def selu(ctx: NodeContext) -> Value:
-    """gamma x, or gamma alpha (exp(x) - 1) where x <= 0. The defaults are the standard's."""
-    alpha = ctx.float("alpha", 1.67326319217681884765625)
-    gamma = ctx.float("gamma", 1.05070102214813232421875)
+    """gamma x, or gamma alpha (exp(x) - 1) where x <= 0. The defaults are the standard's, fewer digits of
+    them before opset 6.
+    """
+    early = ctx.opset < 6
+    alpha = ctx.float("alpha", 1.6732 if early else 1.67326319217681884765625)
+    gamma = ctx.float("gamma", 1.0507 if early else 1.05070102214813232421875)
     return ctx.add(Activation("selu", alpha, gamma), ctx.required(0))
 
 
-@importer("HardSigmoid", since=6)
+@importer("HardSigmoid")
 def hard_sigmoid(ctx: NodeContext) -> Value:
     """max(0, min(1, alpha x + beta))."""
     operator = Activation("hard_sigmoid", ctx.float("alpha", 0.2), ctx.float("beta", 0.5))
@@ -96,6 +99,19 @@ def swiglu(ctx: NodeContext) -> Value:
 def _swish(ctx: NodeContext, x: Value) -> Value:
     alpha = ctx.float("alpha", 1.0)
     return ctx.add(Unary("silu") if alpha == 1 else Activation("swish", alpha), x)
+
+
+@importer("PRelu")
+def prelu_by_channel(ctx: NodeContext) -> Value:
+    """x, or slope x where x < 0; the slope is one number, or one for each channel."""
+    x, slope = ctx.required(0), ctx.required(1)
+    if slope.tensor.elements == 1:
+        return ctx.add(Binary("prelu"), x, reshape(ctx, slope, ()))
+    if x.tensor.rank < 2:
+        ctx.fail(f"the slope {slope.type} has numbers for channels, which {x.type} does not have")
+    require_channels(ctx, slope, x.tensor.shape[1], "the slope")
+    column = reshape(ctx, slope, (slope.tensor.shape[0], *[1] * (x.tensor.rank - 2)))
+    return ctx.add(Binary("prelu"), x, column)
 
 
 @importer("PRelu", since=7)

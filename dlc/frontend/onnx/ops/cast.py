@@ -6,10 +6,24 @@ import numpy as np
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import only_since
 from dlc.frontend.onnx.registry import importer
+from dlc.frontend.onnx.tensors import element_type
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.ops.movement import Expand
 from dlc.ir.ops.pointwise import BitCast, Cast
+
+
+@importer("Cast")
+def cast_by_name(ctx: NodeContext) -> Value:
+    """Conversion to the type that `to` names as TensorProto.DataType does."""
+    from onnx import TensorProto
+
+    name = ctx.string("to")
+    if name not in TensorProto.DataType.keys():  # noqa: SIM118 - an enumeration of protobuf, no dictionary
+        ctx.fail(f"attribute 'to' names no element type: {name!r}", "model/attribute")
+    to = element_type(TensorProto.DataType.Value(name), "attribute 'to'")
+    x = ctx.required(0)
+    return x if x.tensor.dtype is to else ctx.add(Cast(to), x)
 
 
 @importer("Cast", since=6)

@@ -7,7 +7,7 @@ import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import require_broadcast, require_equal
-from dlc.frontend.onnx.operands import require_fits
+from dlc.frontend.onnx.operands import require_fits, require_shape
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim
 from dlc.ir.graph import Value
@@ -36,7 +36,8 @@ def matrix_product(ctx: NodeContext, a: Value, b: Value) -> Value:
 def gemm(ctx: NodeContext) -> Value:
     """alpha * a' b' + beta * c, with a' = a transposed when transA, c broadcast to the product.
 
-    As in BLAS, beta = 0 means that c is not read. Only the parts that do something become nodes.
+    As in BLAS, beta = 0 means that c is not read. Only the parts that do something become nodes. Before opset
+    7 c broadcasts on request only.
     """
     a, b, c = ctx.required(0), ctx.required(1), ctx.optional(2)
     for operand in (a, b):
@@ -50,6 +51,8 @@ def gemm(ctx: NodeContext) -> Value:
     beta = ctx.float("beta", 1.0)
     if c is None or beta == 0:
         return product
+    if ctx.opset < 7 and not ctx.int("broadcast", 0):
+        require_shape(ctx, c, product.tensor.shape, "C")
     require_fits(ctx, c, product, "C")
     return ctx.add(Binary("add"), product, _scaled(ctx, c, beta, "beta"))
 

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 
 from dlc.frontend.onnx.axes import axis_attribute, front_axis
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import clamp, only_since, require_broadcast, require_equal, transposed
+from dlc.frontend.onnx.geometry import (
+    clamp,
+    only_since,
+    require_broadcast,
+    require_equal,
+    static_ints,
+    transposed,
+)
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim, ceildiv, floordiv, total
 from dlc.ir.graph import Value
@@ -31,6 +38,16 @@ def expand(ctx: NodeContext) -> Value:
 
 
 @importer("Tile")
+def tile_along_axis(ctx: NodeContext) -> Value:
+    """Repeat the operand `tiles` times along `axis`, both operands that hold one number."""
+    x, (count,) = ctx.required(0), ctx.dims_of(ctx.single(1))
+    (axis,) = static_ints(ctx, 2, "the axis")
+    repeats: list[Dim] = [1] * x.tensor.rank
+    repeats[front_axis(ctx, axis, x.tensor.rank)] = count
+    return x if count == 1 else ctx.add(Tile(tuple(repeats)), x)
+
+
+@importer("Tile", since=6)
 def tile(ctx: NodeContext) -> Value:
     """Repeat the operand along each axis."""
     x, repeats = ctx.required(0), ctx.dims(1)
@@ -39,12 +56,12 @@ def tile(ctx: NodeContext) -> Value:
 
 @importer("Concat")
 def concat(ctx: NodeContext) -> Value:
-    """Join along `axis`; the other extents must agree."""
+    """Join along `axis`, before opset 4 by default 1; the other extents must agree."""
     parts = [ctx.required(index) for index in range(len(ctx.operands))]
     if not parts:
         ctx.fail("there is nothing to concatenate")
     first = parts[0].tensor
-    axis = axis_attribute(ctx, parts[0], None)
+    axis = axis_attribute(ctx, parts[0], 1 if ctx.opset < 4 else None)
     for part in parts[1:]:
         for other, (left, right) in enumerate(zip(first.shape, part.tensor.shape)):
             if other != axis:
@@ -54,15 +71,19 @@ def concat(ctx: NodeContext) -> Value:
 
 @importer("Split")
 def split(ctx: NodeContext) -> list[Value]:
-    """Cut along `axis` into parts of the given extents, or into as many even parts as there are outputs."""
+    """Cut along `axis` into parts of the given extents, or into as many even parts as there are outputs.
+
+    Opset 1 has no default for `axis`, which here is 0 as in all later ones, and takes the extents as an
+    attribute or an operand.
+    """
     x = ctx.required(0)
     shape = x.tensor.shape
     axis = front_axis(ctx, ctx.int("axis", 0), len(shape))
     count = len(ctx.output_names)
     only_since(ctx, 18, "num_outputs")
     extents: Sequence[Dim] | None = None
-    if ctx.opset < 13:
-        extents = ctx.ints("split") if ctx.has("split") else None
+    if ctx.has("split"):
+        extents = ctx.ints("split")
     elif ctx.optional(1) is not None:
         extents = ctx.dims(1)
     if extents is None:

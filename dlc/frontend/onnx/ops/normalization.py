@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dlc.frontend.onnx.axes import axis_attribute
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import many_axes, require
-from dlc.frontend.onnx.operands import require_channels, require_fits
+from dlc.frontend.onnx.operands import channel_operands, require_fits
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim, Relation, product, to_text
 from dlc.ir.dtypes import DType
@@ -16,7 +16,6 @@ from dlc.ir.ops.common import FLOATS
 from dlc.ir.ops.movement import Expand, Range, Reshape
 from dlc.ir.ops.normalization import (
     LRN,
-    BatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
@@ -107,49 +106,10 @@ def rms_normalization(ctx: NodeContext) -> Value:
     return ctx.add(RMSNorm(axis_attribute(ctx, x, -1), ctx.float("epsilon", 1e-5)), x, scale)
 
 
-@importer("BatchNormalization", since=7)
-def batch_normalization_spatial(ctx: NodeContext) -> Value:
-    """`spatial` = 0 keeps statistics of every position, which dlc does not do."""
-    if not ctx.int("spatial", 1):
-        ctx.unsupported("spatial=0", "convert the model to opset 9 or later")
-    return _batch_norm(ctx)
-
-
-@importer("BatchNormalization", since=9)
-def batch_normalization_outputs(ctx: NodeContext) -> Value:
-    """The outputs of training are asked for by name."""
-    return _batch_norm(ctx)
-
-
-@importer("BatchNormalization", since=14)
-def batch_normalization(ctx: NodeContext) -> Value:
-    """`training_mode` asks for training."""
-    if ctx.int("training_mode", 0):
-        ctx.unsupported("batch normalization in training mode", "export the model for inference")
-    return _batch_norm(ctx)
-
-
-def _batch_norm(ctx: NodeContext) -> Value:
-    """Inference: `momentum` has no effect. The further outputs exist in training only."""
-    ctx.float("momentum", 0.9)
-    if any(ctx.wants(index) for index in range(1, len(ctx.output_names))):
-        ctx.unsupported("batch normalization in training mode", "export the model for inference")
-    return ctx.add(BatchNorm(ctx.float("epsilon", 1e-5)), *_channel_operands(ctx, 5))
-
-
-def _channel_operands(ctx: NodeContext, count: int) -> list[Value]:
-    """The first `count` operands: x and vectors that hold a number for each channel."""
-    x, *vectors = (ctx.required(index) for index in range(count))
-    channels = x.tensor.shape[1] if x.tensor.rank > 1 else 1
-    for index, vector in enumerate(vectors, start=1):
-        require_channels(ctx, vector, channels, f"operand {index}")
-    return [x, *vectors]
-
-
-@importer("InstanceNormalization", since=6)
+@importer("InstanceNormalization")
 def instance_normalization(ctx: NodeContext) -> Value:
     """Normalization of each channel of each instance."""
-    return ctx.add(InstanceNorm(ctx.float("epsilon", 1e-5)), *_channel_operands(ctx, 3))
+    return ctx.add(InstanceNorm(ctx.float("epsilon", 1e-5)), *channel_operands(ctx, 3))
 
 
 @importer("GroupNormalization", since=18)
@@ -171,7 +131,7 @@ def group_normalization(ctx: NodeContext) -> Value:
     x, groups = ctx.required(0), ctx.int("num_groups")
     _stash_type(ctx, x)
     _divisible_channels(ctx, x, groups)
-    return ctx.add(GroupNorm(groups, ctx.float("epsilon", 1e-5)), *_channel_operands(ctx, 3))
+    return ctx.add(GroupNorm(groups, ctx.float("epsilon", 1e-5)), *channel_operands(ctx, 3))
 
 
 def _divisible_channels(ctx: NodeContext, x: Value, groups: int) -> Dim:

@@ -6,10 +6,10 @@ import functools
 import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.operands import broadcast_operands
+from dlc.frontend.onnx.operands import broadcast_operands, limited_broadcast_operands
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.graph import Value
-from dlc.ir.operator import Array
+from dlc.ir.operator import Array, Operator
 from dlc.ir.ops.conversion import float_limit
 from dlc.ir.ops.movement import Reshape
 from dlc.ir.ops.pointwise import Binary, Clip, Compare, IsInf, Unary, Where
@@ -61,7 +61,10 @@ _COMPARE = {
     "Greater": ("gt", 7),
     "GreaterOrEqual": ("ge", 12),
 }
-_VARIADIC = {"Max": ("max", 6), "Min": ("min", 6), "Sum": ("add", 6)}
+_VARIADIC = {"Max": "max", "Min": "min", "Sum": "add"}
+
+#: Since this opset operands broadcast as in NumPy; operators that are older broadcast on request only.
+_MULTIDIRECTIONAL = 7
 
 
 def _register_unary(op_type: str, fn: str, since: int) -> None:
@@ -70,20 +73,20 @@ def _register_unary(op_type: str, fn: str, since: int) -> None:
         return ctx.add(Unary(fn), ctx.required(0))
 
 
-def _register_binary(op_type: str, fn: str, since: int) -> None:
+def _register_two(op_type: str, operator: Operator, since: int) -> None:
     @importer(op_type, since)
-    def binary(ctx: NodeContext) -> Value:
-        return ctx.add(Binary(fn), *broadcast_operands(ctx, ctx.required(0), ctx.required(1)))
+    def two(ctx: NodeContext) -> Value:
+        return ctx.add(operator, *broadcast_operands(ctx, ctx.required(0), ctx.required(1)))
+
+    if since == _MULTIDIRECTIONAL:
+
+        @importer(op_type)
+        def limited(ctx: NodeContext) -> Value:
+            return ctx.add(operator, *limited_broadcast_operands(ctx))
 
 
-def _register_compare(op_type: str, fn: str, since: int) -> None:
-    @importer(op_type, since)
-    def compare(ctx: NodeContext) -> Value:
-        return ctx.add(Compare(fn), *broadcast_operands(ctx, ctx.required(0), ctx.required(1)))
-
-
-def _register_variadic(op_type: str, fn: str, since: int) -> None:
-    @importer(op_type, since)
+def _register_variadic(op_type: str, fn: str) -> None:
+    @importer(op_type)
     def variadic(ctx: NodeContext) -> Value:
         return _fold(ctx, fn)
 
@@ -91,11 +94,11 @@ def _register_variadic(op_type: str, fn: str, since: int) -> None:
 for _op_type, (_fn, _since) in _UNARY.items():
     _register_unary(_op_type, _fn, _since)
 for _op_type, (_fn, _since) in _BINARY.items():
-    _register_binary(_op_type, _fn, _since)
+    _register_two(_op_type, Binary(_fn), _since)
 for _op_type, (_fn, _since) in _COMPARE.items():
-    _register_compare(_op_type, _fn, _since)
-for _op_type, (_fn, _since) in _VARIADIC.items():
-    _register_variadic(_op_type, _fn, _since)
+    _register_two(_op_type, Compare(_fn), _since)
+for _op_type, _fn in _VARIADIC.items():
+    _register_variadic(_op_type, _fn)
 
 
 def _fold(ctx: NodeContext, fn: str) -> Value:
@@ -104,7 +107,7 @@ def _fold(ctx: NodeContext, fn: str) -> Value:
     return functools.reduce(lambda left, right: ctx.add(Binary(fn), left, right), operands)
 
 
-@importer("Mean", since=6)
+@importer("Mean")
 def mean(ctx: NodeContext) -> Value:
     """The sum of all operands divided by their number."""
     total = _fold(ctx, "add")
@@ -148,7 +151,7 @@ def where(ctx: NodeContext) -> Value:
     return ctx.add(Where(), *broadcast_operands(ctx, *(ctx.required(index) for index in range(3))))
 
 
-@importer("Clip", since=6)
+@importer("Clip")
 def clip_attributes(ctx: NodeContext) -> Value:
     """Bounds are attributes."""
     x = ctx.required(0)

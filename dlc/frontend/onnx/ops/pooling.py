@@ -60,6 +60,17 @@ def average_pool(ctx: NodeContext) -> Value:
     return ctx.add(op, ctx.required(0))
 
 
+@importer("LpPool")
+def lp_pool_1(ctx: NodeContext) -> Value:
+    """Lp norms of windows; p is a float, of which dlc takes whole ones."""
+    p = ctx.float("p", 2.0)
+    if p < 1:
+        ctx.fail(f"attribute 'p' must be at least 1, but is {p:g}")
+    if not p.is_integer():
+        ctx.unsupported(f"p is {p:g}, no whole number", "convert the model to opset 2 or later")
+    return ctx.add(_pool(ctx, "lp", p=int(p)), ctx.required(0))
+
+
 @importer("LpPool", since=2)
 def lp_pool(ctx: NodeContext) -> Value:
     """Lp norms of windows; dilations came in opset 18."""

@@ -105,6 +105,8 @@ def _hidden(ctx: NodeContext) -> int:
 
 def _direction(ctx: NodeContext) -> str:
     direction = ctx.string("direction", "forward").lower()
+    if ctx.op_type == "GRU" and ctx.opset < 3 and direction == "foward":
+        return "forward"  # the default of GRU-1, as the standard spells it
     if direction not in ("forward", "reverse", "bidirectional"):
         ctx.fail(f"direction {direction!r} is none of forward, reverse, bidirectional")
     return direction

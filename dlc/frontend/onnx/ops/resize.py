@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -19,16 +19,26 @@ from dlc.ir.ops.movement import Concat
 from dlc.ir.ops.pointwise import Cast
 from dlc.ir.ops.resize import COORDINATES, MODES, NEAREST, Resize
 
+_LEGACY_MODES = {"nearest": "nearest", "linear": "linear"}
 _POLICIES = ("stretch", "not_larger", "not_smaller")
 
 #: Scales are float32; one that equals a fraction with at most this denominator means that fraction.
 _DENOMINATOR = 1000
 
 
+@importer("Upsample")
+def upsample_plane(ctx: NodeContext) -> Value:
+    """The scales of the last two of four axes are two attributes; linear interpolation is called bilinear."""
+    if ctx.required(0).tensor.rank != 4:
+        ctx.fail(f"the operand must have four axes, but is {ctx.required(0).type}")
+    scales = np.array([1, 1, ctx.float("height_scale"), ctx.float("width_scale")], dtype=np.float32)
+    return _legacy(ctx, _checked_scales(ctx, scales), {"nearest": "nearest", "bilinear": "linear"})
+
+
 @importer("Upsample", since=7)
 def upsample_attribute(ctx: NodeContext) -> Value:
     """The scales are an attribute."""
-    return _legacy(ctx, np.array(ctx.floats("scales"), dtype=np.float32))
+    return _legacy(ctx, _checked_scales(ctx, np.array(ctx.floats("scales"), dtype=np.float32)))
 
 
 @importer("Upsample", since=9)
@@ -45,14 +55,13 @@ def resize_10(ctx: NodeContext) -> Value:
     return _legacy(ctx, _scales(ctx, 1))
 
 
-def _legacy(ctx: NodeContext, scales: Array) -> Value:
+def _legacy(ctx: NodeContext, scales: Array, modes: Mapping[str, str] = _LEGACY_MODES) -> Value:
     """Upsample and Resize-10: coordinates x / scale; "nearest" rounds down to enlarge and up to reduce.
 
-    The standard does not say how it rounds; this is what the standard's tests and onnxruntime do.
+    The standard does not say how it rounds; this is what the standard's tests and onnxruntime do. `modes`
+    maps the values of the attribute `mode` to those of Resize.
     """
-    mode = ctx.string("mode", "nearest")
-    if mode not in ("nearest", "linear"):
-        ctx.fail(f"mode {mode!r} is neither nearest nor linear")
+    mode = modes[_choice(ctx, "mode", "nearest", list(modes))]
     x = ctx.required(0)
     if len(scales) != x.tensor.rank:
         ctx.fail(f"{len(scales)} scales are given for {x.type}")
@@ -166,9 +175,13 @@ def _scales(ctx: NodeContext, index: int) -> Array:
     if scales is None:
         ctx.unsupported("scales are computed at run time",
                         "make them constants, or compute integer sizes from the shape instead")
+    return _checked_scales(ctx, scales.reshape(-1).astype(np.float32))
+
+
+def _checked_scales(ctx: NodeContext, scales: Array) -> Array:
     if not (np.isfinite(scales) & (scales > 0)).all():
         ctx.fail(f"scales {scales.tolist()} are not all positive")
-    return scales.reshape(-1).astype(np.float32)
+    return scales
 
 
 def _scaled(extent: Dim, scale: float) -> Dim:

@@ -26,9 +26,18 @@ def reshape_(ctx: NodeContext) -> Value:
     A symbolic entry is taken as the extent itself: where it turns out 0, so does the result's extent.
     """
     only_since(ctx, 14, "allowzero")
-    x = ctx.required(0)
     allow_zero = bool(ctx.int("allowzero", 0))
-    entries = _entries(ctx, allow_zero)
+    return _reshaped(ctx, _entries(ctx, allow_zero), allow_zero)
+
+
+@importer("Reshape")
+def reshape_attribute(ctx: NodeContext) -> Value:
+    """The shape is an attribute."""
+    return _reshaped(ctx, ctx.ints("shape"), allow_zero=False)
+
+
+def _reshaped(ctx: NodeContext, entries: tuple[Dim, ...], allow_zero: bool) -> Value:
+    x = ctx.required(0)
     if any(isinstance(entry, int) and entry < -1 for entry in entries) or entries.count(-1) > 1:
         ctx.fail(f"shape {_text(entries)} has more than one -1 or another negative entry")
     if allow_zero and -1 in entries and 0 in entries:

@@ -81,12 +81,12 @@ def _bound(index: Dim, extent: Dim) -> Dim:
     return from_front(index, extent)
 
 
-@importer("Pad", since=2)
+@importer("Pad")
 def pad_attributes(ctx: NodeContext) -> Value:
-    """Pads and value are attributes."""
+    """Pads (called `paddings` in opset 1) and value are attributes."""
     x = ctx.required(0)
     value = ctx.const(np.array(ctx.float("value", 0.0)), x.tensor.dtype)
-    return _pad(ctx, ctx.ints("pads"), tuple(range(x.tensor.rank)), value)
+    return _pad(ctx, ctx.ints("paddings" if ctx.opset < 2 else "pads"), tuple(range(x.tensor.rank)), value)
 
 
 @importer("Pad", since=11)
