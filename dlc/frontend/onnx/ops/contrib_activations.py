@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.extension import contrib, standard
+from dlc.frontend.onnx.extension import contrib, standard, standard_all
+from dlc.frontend.onnx.geometry import require_equal
 from dlc.frontend.onnx.operands import require_fits
 from dlc.ir.graph import Value
+from dlc.ir.ops.movement import Slice
 from dlc.ir.ops.pointwise import Activation, Binary, Unary
 
 #: The activations that onnxruntime fuses, with the names of their parameters in order.
@@ -65,6 +67,34 @@ def bias_add(ctx: NodeContext) -> Value:
     x, skip = ctx.required(0), ctx.required(2)
     require_fits(ctx, skip, x, "the residual")
     return ctx.add(Binary("add"), biased(ctx, x, ctx.required(1)), skip)
+
+
+@contrib("BiasSplitGelu", (2, 2))
+def bias_split_gelu(ctx: NodeContext) -> Value:
+    """The first half of x + bias times the exact Gelu of the second, of x [N, S, D] and bias [D]."""
+    total = biased(ctx, ctx.required(0), ctx.required(1))
+    *outer, width = total.tensor.shape
+    half = width // 2
+    require_equal(ctx, width, half * 2, "the features and twice the features of a half")
+    zeros, ones = (0,) * len(outer), (1,) * (len(outer) + 1)
+    left, right = (
+        ctx.builder.add(Slice((*zeros, start), (*outer, half), ones), total) for start in (0, half)
+    )
+    return ctx.add(Binary("mul"), left, ctx.builder.add(Unary("gelu"), right))
+
+
+@contrib("BiasDropout", (2, 5), "seed", results=2)
+def bias_dropout(ctx: NodeContext) -> Sequence[Value | None]:
+    """x + bias + residual: Dropout of x + bias when it does not train, and its mask."""
+    total = biased(ctx, ctx.required(0), ctx.required(1))
+    kept = standard_all(
+        ctx, "Dropout", total, ctx.optional(3), ctx.optional(4), results=len(ctx.output_names)
+    )
+    y, residual = kept[0], ctx.optional(2)
+    if y is not None and residual is not None:
+        require_fits(ctx, residual, y, "the residual")
+        y = ctx.builder.add(Binary("add"), y, residual)
+    return [y, *kept[1:]]
 
 
 @contrib("BiasSoftmax", (2, 2), "axis is_inner_broadcast")

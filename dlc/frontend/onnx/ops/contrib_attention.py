@@ -11,13 +11,13 @@ import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.extension import contrib, refuse, refuse_operand
-from dlc.frontend.onnx.geometry import require_broadcast, require_equal, reshape
+from dlc.frontend.onnx.geometry import require, require_broadcast, require_equal, reshape
 from dlc.frontend.onnx.operands import require_shape
 from dlc.frontend.onnx.ops.attention import join_heads, split_heads
 from dlc.frontend.onnx.ops.contraction import matrix_product
 from dlc.frontend.onnx.ops.contrib_activations import biased
 from dlc.frontend.onnx.ops.contrib_quantized_products import scaled_product
-from dlc.ir.dims import Dim, known_equal
+from dlc.ir.dims import Dim, Relation, known_equal
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.ops import attention
@@ -146,7 +146,10 @@ def _projections(ctx: NodeContext) -> tuple[Value, Value, Value]:
     bias = ctx.optional(3)
     if k.tensor.rank == 4:
         # A state that is complete: its bias was added when it was made.
-        q = biased(ctx, q, None if bias is None else _part(ctx, bias, 0, q.tensor.shape[2]))
+        if bias is not None:
+            width = q.tensor.shape[2]
+            require(ctx, Relation.LE, width, bias.tensor.elements, "the bias is shorter than a query")
+            q = biased(ctx, q, _part(ctx, bias, 0, width))
         return split_heads(ctx, q, heads), k, v
     if bias is not None:
         start: Dim = 0

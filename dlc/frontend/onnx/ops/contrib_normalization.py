@@ -1,4 +1,4 @@
-"""onnxruntime's normalizations: after a residual sum, of embeddings, without a mean, with channels last."""
+"""onnxruntime's normalizations: after a residual sum, without a mean, with channels last."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from dlc.frontend.onnx.axes import axis_attribute
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.extension import contrib, kept, standard, standard_all
-from dlc.frontend.onnx.geometry import require_equal
+from dlc.frontend.onnx.geometry import reshape
 from dlc.frontend.onnx.operands import require_fits, require_shape
 from dlc.frontend.onnx.ops.contrib_activations import biased
 from dlc.frontend.onnx.ops.contrib_products import channels_first, channels_last
 from dlc.frontend.onnx.registry import importer
-from dlc.ir.dims import Dim
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
-from dlc.ir.ops.movement import Expand, Slice
 from dlc.ir.ops.normalization import LayerNorm, RMSNorm
-from dlc.ir.ops.pointwise import Binary, Cast, Compare, Unary
+from dlc.ir.ops.pointwise import Binary, Cast, Unary
 from dlc.ir.ops.reduction import Reduce
 
 
@@ -70,6 +68,7 @@ def _inverse_root_mean_square(ctx: NodeContext, x: Value, axis: int, epsilon: fl
     return add(Unary("reciprocal"), add(Unary("sqrt"), moved))
 
 
+@contrib("LayerNormalization", (2, 3), "axis epsilon stash_type", results=3)
 @importer("LayerNormalization", since=1)
 def layer_normalization(ctx: NodeContext) -> Sequence[Value | None]:
     """What onnxruntime's optimizer writes into models of opsets before the standard had the operator."""
@@ -102,62 +101,46 @@ def simplified_layer_normalization(ctx: NodeContext) -> Sequence[Value | None]:
     return [y, inverse]
 
 
-@contrib("EmbedLayerNormalization", (7, 9), "epsilon mask_index_type", results=3)
-def embed_layer_normalization(ctx: NodeContext) -> Sequence[Value | None]:
-    """LayerNorm of the sum of embeddings of words, positions and segments.
-
-    Results: the normalized embeddings, the number of ones in each row of the mask (0 without a mask), and the
-    sum. `mask_index_type` says what the second result is for and changes nothing.
-    """
-    ctx.int("mask_index_type", 0)
-    ids, segments, mask, positions = (ctx.optional(index) for index in (0, 1, 7, 8))
-    words, table, segment_table = ctx.required(2), ctx.required(3), ctx.optional(4)
-    if ids is None or ids.tensor.rank != 2:
-        ctx.fail("input_ids must be of shape [batch, sequence]")
-    if (segments is None) != (segment_table is None):
-        ctx.fail("segment_ids and segment_embedding come together")
-    shape = ids.tensor.shape
-    total = standard(ctx, "Gather", words, ids)
-    total = ctx.builder.add(Binary("add"), total, _positions(ctx, table, positions, shape))
-    if segments is not None and segment_table is not None:
-        require_shape(ctx, segments, shape, "segment_ids")
-        total = ctx.builder.add(Binary("add"), total, standard(ctx, "Gather", segment_table, segments))
-    y = ctx.add(LayerNorm(2, ctx.float("epsilon", 1e-12)), total, ctx.required(5), ctx.required(6))
-    return [y, _mask_index(ctx, mask, shape) if ctx.wants(1) else None, total][: len(ctx.output_names)]
-
-
-def _positions(ctx: NodeContext, table: Value, positions: Value | None, shape: Sequence[Dim]) -> Value:
-    """The embeddings of the given positions, or those of the first of the table, as [1 or batch, S, H]."""
-    if positions is not None:
-        require_equal(ctx, positions.tensor.shape[-1], shape[1], "the positions and the words")
-        return standard(ctx, "Gather", table, positions)
-    width = table.tensor.shape[1]
-    return ctx.builder.add(Slice((0, 0), (shape[1], width), (1, 1)), table)
-
-
-def _mask_index(ctx: NodeContext, mask: Value | None, shape: Sequence[Dim]) -> Value:
-    """How many ones each row of the mask has."""
-    if mask is None:
-        return ctx.builder.add(Expand((shape[0],)), ctx.const(0, DType.I32))
-    require_shape(ctx, mask, shape, "mask")
-    ones = ctx.builder.add(Compare("eq"), mask, ctx.const(1, mask.tensor.dtype))
-    counted = ctx.builder.add(Cast(DType.I32), ones)
-    return ctx.builder.add(Reduce("sum", (1,), keepdims=False), counted)
-
-
 @contrib("GroupNorm", (3, 3), "activation channels_last epsilon groups")
 def group_norm(ctx: NodeContext) -> Value:
     """GroupNormalization, by default of [N, H, W, C], and SiLU if `activation` is 1."""
-    last, activation = bool(ctx.int("channels_last", 1)), ctx.int("activation")
+    last = bool(ctx.int("channels_last", 1))
+    x = ctx.required(0)
+    y = _group_norm(ctx, channels_first(ctx, x) if last else x)
+    return channels_last(ctx, y) if last else y
+
+
+@contrib("SkipGroupNorm", (4, 5), "activation channels_last epsilon groups", results=2)
+def skip_group_norm(ctx: NodeContext) -> Sequence[Value | None]:
+    """GroupNorm of x + skip + bias, and that sum; skip is like x, or a number a channel [N, C]."""
+    last = bool(ctx.int("channels_last", 1))
+    x, skip, bias = ctx.required(0), ctx.required(3), ctx.optional(4)
+    image = channels_first(ctx, x) if last else x
+    channels = image.tensor.shape[1]
+    spatial = (1,) * (image.tensor.rank - 2)
+    if skip.tensor.rank == 2:
+        require_shape(ctx, skip, image.tensor.shape[:2], "skip")
+        skip = reshape(ctx, skip, (*skip.tensor.shape, *spatial))
+    elif last:
+        skip = channels_first(ctx, skip)
+    require_fits(ctx, skip, image, "skip")
+    total = ctx.builder.add(Binary("add"), image, skip)
+    if bias is not None:
+        require_shape(ctx, bias, (channels,), "the bias")
+        total = ctx.builder.add(Binary("add"), total, reshape(ctx, bias, (channels, *spatial)))
+    results = _group_norm(ctx, total), total
+    return [channels_last(ctx, y) if last else y for y in results][: len(ctx.output_names)]
+
+
+def _group_norm(ctx: NodeContext, image: Value) -> Value:
+    """The norm of [N, C, spatial...] that the node's attributes and its operands 1 and 2 describe."""
+    activation, dtype = ctx.int("activation"), image.tensor.dtype
     if activation not in (0, 1):
         ctx.fail(f"attribute 'activation' must be 0 or 1, but is {activation}")
-    x, dtype = ctx.required(0), ctx.required(0).tensor.dtype
     vectors = [
-        v if v.tensor.dtype is dtype else ctx.add(Cast(dtype), v) for v in (ctx.required(1), ctx.required(2))
+        v if v.tensor.dtype is dtype else ctx.builder.add(Cast(dtype), v)
+        for v in (ctx.required(1), ctx.required(2))
     ]
     attributes = {"num_groups": ctx.int("groups"), "epsilon": ctx.float("epsilon", 1e-5)}
-    image = channels_first(ctx, x) if last else x
     y = standard(ctx, "GroupNormalization", image, *vectors, attributes=attributes)
-    if activation:
-        y = ctx.add(Unary("silu"), y)
-    return channels_last(ctx, y) if last else y
+    return ctx.builder.add(Unary("silu"), y) if activation else y
