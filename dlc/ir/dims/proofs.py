@@ -35,6 +35,8 @@ from dlc.ir.dims.nodes import (
 
 #: The most sums that one proof looks at.
 _BUDGET = 16
+#: The most terms of a sum that is taken apart: each step costs their square, and proofs need few.
+_MOST_TERMS = 48
 
 
 def prove_nonnegative(dim: Dim) -> bool:
@@ -60,6 +62,8 @@ class _Proof:
         if dim in self._seen or len(self._seen) >= _BUDGET:
             return self._seen.get(dim, False)
         self._seen[dim] = False
+        if len(terms_of(dim)[0]) > _MOST_TERMS:
+            return False
         shifted = _shift_products(dim)
         if shifted is not dim and isinstance(shifted, DimExpr) and shifted.lo is not None and shifted.lo >= 0:
             self._seen[dim] = True
