@@ -59,8 +59,8 @@ def evaluate_program(
     missing = [symbol.name for symbol in program.symbols if symbol.name not in env]
     if missing:
         raise InputError(f"no number is given for the symbol {missing[0]}")
-    for guard in program.guards:
-        if {symbol.name for symbol in guard.free_symbols()} <= env.keys() and not guard.holds(env):
+    for guard in program.guards[: program.entry_guards]:
+        if not guard.holds(env):
             raise InputError(guard.message, node=guard.origin)
     run = _Run(program, inputs, env, wide)
     run.steps(program.steps)
@@ -171,25 +171,29 @@ class _Run:
             condition, count = step.again, count + 1
         self.env.pop(step.number.name, None)
 
+    def _memory(self, storage: Storage) -> Array:
+        """The bytes of a storage; a growing one has none at first."""
+        return self.memory.get((storage.kind, storage.index), np.zeros(0, np.uint8))
+
     def _grow(self, storage: Storage, size: int) -> None:
         """Make a growing storage at least `size` bytes long."""
-        place = (storage.kind, storage.index)
-        held = self.memory.get(place, np.zeros(0, np.uint8))
+        held = self._memory(storage)
         if size > len(held):
-            self.memory[place] = np.concatenate([held, np.full(size - len(held), POISON, np.uint8)])
+            more = np.full(size - len(held), POISON, np.uint8)
+            self.memory[storage.kind, storage.index] = np.concatenate([held, more])
 
     def _bytes(self, buffer: Buffer) -> Array:
         """The bytes of a row-major tensor."""
         start = self.number(buffer.offset)
         size = self.number(product(buffer.type.shape)) * buffer.type.dtype.itemsize
-        return self.memory[buffer.storage.kind, buffer.storage.index][start : start + size]
+        return self._memory(buffer.storage)[start : start + size]
 
     def view(self, buffer: Buffer, param: Param | None = None) -> Memory:
         """The tensor in a buffer, as `param` describes it."""
         type_ = buffer.type if param is None else param.type
         dtype = type_.dtype.numpy
         physical = tuple(map(self.number, type_.physical_shape))
-        memory = self.memory[buffer.storage.kind, buffer.storage.index]
+        memory = self._memory(buffer.storage)
         strides = None
         if param is not None and param.strides is not None:
             strides = [self.number(stride) * dtype.itemsize for stride in param.strides]

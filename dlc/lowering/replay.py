@@ -98,7 +98,7 @@ class Ledger:
             case Bind(_, buffer, _):
                 return list(self._read(number, buffer))
             case Copy(source, target):
-                return list(self._work(number, [source], [target], []))
+                return list(self._work(number, [source], [target], [], aligned=False))
             case Grow(storage, bytes_):
                 known = self._sizes.get(storage.index, 0)
                 self._sizes[storage.index] = max(known, evaluate(bytes_, symbols))
@@ -140,13 +140,18 @@ class Ledger:
         yield from self._work(number, reads, writes, overwritten)
 
     def _work(
-        self, number: int, reads: list[Buffer], writes: list[Buffer], overwritten: list[Buffer]
+        self,
+        number: int,
+        reads: list[Buffer],
+        writes: list[Buffer],
+        overwritten: list[Buffer],
+        aligned: bool = True,
     ) -> Iterator[str]:
         """A step that reads and writes; what it overwrites may be one of its operands."""
         for buffer in reads:
             yield from self._read(number, buffer)
         for position, buffer in enumerate(writes):
-            yield from self._place(number, buffer)
+            yield from self._place(number, buffer, aligned)
             for other in (*reads, *writes[:position]):
                 if other.owner == buffer.owner or not self._collide(buffer, other):
                     continue
@@ -197,14 +202,14 @@ class Ledger:
         if covered < wanted.stop:
             yield f"step {number} reads %{buffer.name}, whose bytes from {covered} on were never written"
 
-    def _place(self, number: int, buffer: Buffer) -> Iterator[str]:
+    def _place(self, number: int, buffer: Buffer, aligned: bool) -> Iterator[str]:
         """What is wrong with where a result is put."""
         span, kind = self._span(buffer, number), buffer.storage.kind
         if kind in _READ_ONLY:
             yield f"step {number} writes %{buffer.name} to {kind.value} {buffer.storage.index}"
         if span.start < 0 or span.stop > self._size(buffer.storage):
             yield f"step {number} writes %{buffer.name} to bytes {span.start} to {span.stop} of {kind.value}"
-        if span.start % ALIGN:
+        if aligned and span.start % ALIGN:
             yield f"step {number} writes %{buffer.name} at {span.start}, which is no multiple of {ALIGN}"
 
     def _size(self, storage: Storage) -> int:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from dlc.errors import InternalError
-from dlc.ir.dims import Dim, Guard, Symbol, free_symbols, known_equal
+from dlc.ir.dims import Dim, Guard, Relation, Symbol, free_symbols, known_equal
 from dlc.lowering.assumptions import assume
 from dlc.lowering.inspect import loads, stages
 from dlc.lowering.kernel import Kernel, Store
@@ -70,7 +70,7 @@ class _Verifier:
 
     def run(self) -> Iterator[str]:
         given = set(self.program.symbols)
-        entry = tuple(guard for guard in self.program.guards if guard.free_symbols() <= given)
+        entry = self.program.guards[: self.program.entry_guards]
         yield from self.steps(self.program.steps, _State(given, entry))
 
     def steps(self, steps: Steps, state: _State) -> Iterator[str]:
@@ -95,6 +95,9 @@ class _Verifier:
                     yield from state.unbound(step.symbols)
                     inside = state.copy()
                     inside.bound.add(step.number)
+                    if step.trip is not None:
+                        within = Guard(Relation.LT, step.number, step.trip, "the loop goes on")
+                        inside.guards = (*inside.guards, within)
                     yield from self.steps(step.body, inside)
 
     def own(self, step: Step, state: _State) -> Iterator[str]:

@@ -26,6 +26,7 @@ from dlc.frontend.onnx.schema import check_form, exists, form_of
 from dlc.frontend.onnx.scope import Missing, Scope
 from dlc.frontend.onnx.tensors import TensorReader
 from dlc.ir.builder import GraphBuilder
+from dlc.ir.dims import Dim, Guard, Relation, free_symbols, is_nonnegative, to_text
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.operator import Array, InferenceError
 from dlc.ir.types import TensorType
@@ -75,6 +76,8 @@ class GraphImporter:
         self.findings: list[Finding] = parent.findings if parent else []
         self._evaluator = ConstantEvaluator(limits)
         self._bound: set[Value] = set()
+        #: Extents of results that are known, or required, not to be negative.
+        self._extents: set[Dim] = set()
         self._spent: _Spent = parent._spent if parent else _Spent()
 
     # --- what importers ask
@@ -335,9 +338,12 @@ class GraphImporter:
             scope.define(output, value)
 
     def _check_sizes(self, node: Node, name: str) -> None:
-        """LimitError when a result has more axes or elements than the limits allow."""
+        """LimitError when a result has more axes or elements than the limits allow. Extents that data gives
+        must not be negative, which becomes a guard.
+        """
         for value in node.outputs:
             if isinstance(value.type, TensorType):
+                self._require_extents(value.type, name)
                 self.limits.check("rank", value.type.rank, "rank of a result", node=name)
                 known = [dim for dim in value.type.shape if isinstance(dim, int)]
                 self.limits.check(
@@ -348,6 +354,14 @@ class GraphImporter:
                     self.limits.check(
                         "tensor_bytes", elements * value.type.dtype.itemsize, "bytes of a result", node=name
                     )
+
+    def _require_extents(self, type_: TensorType, name: str) -> None:
+        for dim in type_.shape:
+            signed = any(symbol.lo is None or symbol.lo < 0 for symbol in free_symbols(dim))
+            if signed and dim not in self._extents and not is_nonnegative(dim):
+                message = f"the extent {to_text(dim)} of a result is negative"
+                self.graph.guards.append(Guard(Relation.LE, 0, dim, message, name))
+            self._extents.add(dim)
 
 
 def check_opset(opsets: Mapping[str, int]) -> None:

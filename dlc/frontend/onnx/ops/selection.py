@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from dlc.frontend.onnx.axes import front_axis
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import reshape, transposed
+from dlc.frontend.onnx.geometry import require, reshape, transposed
 from dlc.frontend.onnx.registry import importer
-from dlc.ir.dims import Dim, known_le, maximum, minimum, product
+from dlc.ir.dims import Dim, Relation, Symbol, known_le, maximum, minimum, product
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.ops.indexing import Gather
@@ -56,7 +56,17 @@ def positions(ctx: NodeContext, condition: Value) -> Value:
     flat = reshape(ctx, condition, (condition.tensor.elements,), "condition")
     ones = ctx.builder.add(Cast(DType.I64), flat, names=["ones"])
     total = ctx.builder.add(Reduce("sum", (0,), False), ones, names=["count"])
-    return ctx.builder.add(Compact(ctx.importer.symbolic.count(total)), flat, names=["positions"])
+    return ctx.builder.add(Compact(_count(ctx, total, flat)), flat, names=["positions"])
+
+
+def _count(ctx: NodeContext, number: Value, chosen: Value) -> Symbol:
+    """The symbol of the number of elements that are chosen from a vector. It never exceeds the vector's
+    extent; a guard of the graph says so to proofs about indices.
+    """
+    symbol = ctx.importer.symbolic.count(number)
+    extent = chosen.tensor.shape[0]
+    require(ctx, Relation.LE, symbol, extent, "more elements are chosen than there are")
+    return symbol
 
 
 def coordinates(ctx: NodeContext, flat: Value, shape: Sequence[Dim]) -> list[Value]:
@@ -93,7 +103,7 @@ def unique(ctx: NodeContext) -> Sequence[Value]:
     rows = transposed(ctx, x, [axis, *others])
     matrix = reshape(ctx, rows, (shape[axis], product([shape[index] for index in others])), "rows")
     first, inverse, sizes, groups = ctx.builder.add_all(Distinct(bool(order)), matrix)
-    count = ctx.importer.symbolic.count(groups)
+    count = _count(ctx, groups, inverse)
     first, sizes = (ctx.add(Slice((0,), (count,), (1,)), value) for value in (first, sizes))
     return ctx.add(Gather(axis), x, first), first, inverse, sizes
 

@@ -1,0 +1,66 @@
+"""Branches, loops and sizes of the run as native code: fresh and from packages, at one and three threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import dlc
+from tests.helpers.control_models import Case
+from tests.helpers.judged import CASES, assert_judged_right, runs
+from tests.helpers.native import TARGETS
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_native_code_means_what_the_model_does(case: Case, target: str) -> None:
+    with (
+        dlc.compile(case.model(), target=target, threads=1, cache=False, strict=True) as fresh,
+        dlc.load(fresh.to_bytes(), threads=3) as loaded,
+    ):
+        for run in runs(case):
+            results = fresh.run(None, run.feeds)
+            assert_judged_right(run, results)
+            for first, second in zip(results, loaded.run(None, run.feeds), strict=True):
+                assert first.dtype == second.dtype and first.shape == second.shape
+                assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_prepared_calls_may_be_repeated(case: Case) -> None:
+    with dlc.compile(case.model(), threads=2, cache=False) as model:
+        for run in runs(case):
+            call = model.prepare(run.feeds)
+            for _ in range(2):
+                outputs = call()
+                assert_judged_right(run, [np.asarray(value) for value in outputs])
+
+
+@pytest.mark.parametrize("shape", [(-2, -3), (-2, 3), (2, -1)])
+def test_negative_extents_from_data_are_refused(shape: tuple[int, int]) -> None:
+    """The product of two negative extents would be the size of a tensor that nothing has written."""
+    text = """main (int64[2] shape) => (float[n] y) {
+      minus = Constant <value_ints = [-1]> ()
+      z = ConstantOfShape(shape)
+      y = Reshape(z, minus)
+    }"""
+    case = Case("negative", text, lambda rng: [])
+    with dlc.compile(case.model(), cache=False) as model:
+        assert model(np.array([2, 3]))["y"].tolist() == [0] * 6
+        with pytest.raises(dlc.ShapeError, match="is negative"):
+            model(np.array(shape))
+
+
+def test_negative_computed_extents_are_refused() -> None:
+    text = """main (int64[2] a, int64[2] b) => (float[n] y) {
+      shape = Mul(a, b)
+      minus = Constant <value_ints = [-1]> ()
+      z0 = ConstantOfShape(shape)
+      z = Exp(z0)
+      y = Reshape(z, minus)
+    }"""
+    case = Case("negative", text, lambda rng: [])
+    with dlc.compile(case.model(), cache=False) as model:
+        assert model(np.array([2, 3]), np.array([1, 2]))["y"].tolist() == [1] * 12
+        with pytest.raises(dlc.ShapeError, match="is negative"):
+            model(np.array([2, 3]), np.array([-1, -2]))
