@@ -18,6 +18,14 @@ from dlc.ir.operator import Array, Operator, operator_dims
 from dlc.ir.types import TensorType, Type, type_dims
 
 
+class NotATensorError(TypeError):
+    """A tensor whose shape is known, at least symbolically, is needed where `value` stands."""
+
+    def __init__(self, value: Value) -> None:
+        super().__init__(f"%{value.name} is a {value.type}, not a tensor of known rank")
+        self.type = value.type
+
+
 class Value:
     """One SSA value: a graph input, a constant or a node's output."""
 
@@ -38,9 +46,9 @@ class Value:
 
     @property
     def tensor(self) -> TensorType:
-        """The type of a value that must be a tensor; TypeError when it is not."""
+        """The type of a value that must be a tensor; NotATensorError when it is not."""
         if not isinstance(self.type, TensorType):
-            raise TypeError(f"%{self.name} is a {self.type}, not a tensor")
+            raise NotATensorError(self)
         return self.type
 
     def __repr__(self) -> str:
