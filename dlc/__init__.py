@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from dlc.limits import Limits as Limits
     from dlc.options import Options as Options
+    from dlc.runtime.call import CancelToken as CancelToken
     from dlc.verify import Verification as Verification, verify as verify
 
 #: Public name -> the module that defines it.
@@ -50,6 +51,7 @@ _EXPORTS = {
     "VerificationError": "dlc.errors",
     "Limits": "dlc.limits",
     "Options": "dlc.options",
+    "CancelToken": "dlc.runtime.call",
     "CompiledModel": "dlc.api",
     "Outputs": "dlc.api",
     "TensorSpec": "dlc.api",

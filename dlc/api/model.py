@@ -100,7 +100,10 @@ class CompiledModel:
     def run(
         self, output_names: Sequence[str] | None, feeds: Mapping[str, Any], cancel: CancelToken | None = None
     ) -> list[Any]:
-        """onnxruntime's call: the outputs named (None: all) for inputs by name."""
+        """onnxruntime's call: the outputs named (None: all) for inputs by name.
+
+        Another thread may stop it with ``cancel.cancel()``: it then raises CancelledError.
+        """
         outputs = self._run(self._ordered((), feeds), cancel)
         return list(outputs) if output_names is None else [outputs[name] for name in output_names]
 
@@ -204,11 +207,17 @@ class CompiledModel:
             results[index] = array
         return results
 
-    def prepare(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> PreparedModelCall:
+    def prepare(
+        self,
+        feeds: Mapping[str, Any],
+        out: Mapping[str, Any] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> PreparedModelCall:
         """Bind arrays once: `call = model.prepare({"x": x}); call()` runs on what the arrays hold then.
 
         `out` gives arrays for outputs, by name; the others are allocated. The arrays are used where they lie:
-        they must be contiguous, and those of `out` must not overlap any other.
+        they must be contiguous, and those of `out` must not overlap any other. `cancel` is that of
+        :meth:`run`, for every repetition.
         """
         values = [
             as_array(spec.name, value, spec.dtype)[0]
@@ -242,7 +251,9 @@ class CompiledModel:
             if any(np.may_share_memory(result, other) for other in (*arrays, *results[:index])):
                 name = printable(self._output_names[index])
                 raise InputError(f"out[{name!r}] overlaps another array of the call", code="input/array")
-        call = self._native.prepare(plan.binding, [address(a) for a in arrays], [address(r) for r in results])
+        call = self._native.prepare(
+            plan.binding, [address(a) for a in arrays], [address(r) for r in results], cancel
+        )
         return PreparedModelCall(call, arrays, Outputs(self._output_names, results), self._collector)
 
     # --- the model itself

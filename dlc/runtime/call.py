@@ -128,7 +128,9 @@ class Launch:
 
 
 class CancelToken:
-    """Stops the calls that it was given to, from any thread, before their next kernel. It stays set."""
+    """Stops the calls that it was given to, from any thread, before their next kernel or iteration of a loop:
+    they raise CancelledError. It stays set, so that calls that begin later stop as well.
+    """
 
     def __init__(self) -> None:
         self._word = c_int64(0)
@@ -240,12 +242,16 @@ class NativeModel:
             self._release(slot)
 
     def prepare(
-        self, binding: Binding, inputs: Sequence[int | None], outputs: Sequence[int | None]
+        self,
+        binding: Binding,
+        inputs: Sequence[int | None],
+        outputs: Sequence[int | None],
+        cancel: CancelToken | None = None,
     ) -> PreparedCall:
         """A call of :meth:`run` with these arguments, ready to be repeated at the least cost. The arrays
         must live as long as it does."""
         self._require_open()
-        return PreparedCall(self, _Slot(self, next(self._numbers)), binding, inputs, outputs)
+        return PreparedCall(self, _Slot(self, next(self._numbers)), binding, inputs, outputs, cancel)
 
     def profile(
         self, binding: Binding, inputs: Sequence[int | None], outputs: Sequence[int | None]
@@ -365,7 +371,7 @@ class NativeModel:
             case Status.ENDLESS:
                 site = self._site(self.interface.kernels, decode_fault(slot.context.fault)[0])
                 return LimitError(
-                    f"a loop does not end: {printable(site.text)}",
+                    f"a loop takes more iterations than its limit: {printable(site.text)}",
                     node=site.node,
                     hint="if the model is trusted, raise dlc.Limits(loop_iterations=...)",
                 )
@@ -401,13 +407,16 @@ class PreparedCall:
         binding: Binding,
         inputs: Sequence[int | None],
         outputs: Sequence[int | None],
+        cancel: CancelToken | None = None,
     ) -> None:
         self._model = model
         self._slot = slot
         self._binding = binding
+        self._cancel = cancel  # lives as long as its address is used
         slot.load(binding, model.poison)
         slot.inputs[:] = inputs
         slot.outputs[:] = outputs
+        slot.context.cancel = None if cancel is None else cancel.address
         self._call = model.runtime.call
         self._address = slot.address
 
