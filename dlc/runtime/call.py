@@ -386,7 +386,7 @@ class NativeModel:
 
     def _guard_error(self, index: int, symbols: Sequence[int]) -> Error:
         site = self._site(self.interface.guards, index)
-        return ShapeError(f"{printable(site.text)} does not hold: {self._describe(symbols)}", node=site.node)
+        return ShapeError(f"{printable(site.text)}, where {self._describe(symbols)}", node=site.node)
 
     def _describe(self, symbols: Sequence[int]) -> str:
         pairs = zip(self.interface.symbols, symbols)

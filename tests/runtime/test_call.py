@@ -229,7 +229,7 @@ def test_a_failed_guard_names_its_node() -> None:
     with pytest.raises(ShapeError) as caught:
         load().bind((2_000_000,))
     assert caught.value.node == "/reshape\x1b"
-    assert "n <= 1,000,000 does not hold: n = 2000000" in str(caught.value)
+    assert "n <= 1,000,000, where n = 2000000" in str(caught.value)
     assert str(caught.value).isprintable()
     with pytest.raises(InputError, match="1 symbols need values, not 2"):
         load().bind((1, 2))
@@ -283,7 +283,7 @@ def test_faults_name_the_first_kernel() -> None:
 @pytest.mark.parametrize(
     ("mode", "error", "message"),
     [
-        (2, ShapeError, r"mode != 2 does not hold: n = 10 \(node '/check'\)"),
+        (2, ShapeError, r"mode != 2, where n = 10 \(node '/check'\)"),
         (4, ResourceError, "scratch"),
         (6, InternalError, "status 99"),
         (3, InternalError, "status 4"),

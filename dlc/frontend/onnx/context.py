@@ -55,7 +55,7 @@ class NodeContext:
         self.attributes = attributes
         self.output_names = tuple(output_names)
         self.scope = scope
-        self.builder = GraphBuilder(importer.graph, origin=(name,))
+        self.builder = GraphBuilder(importer.graph, origin=(name,), guarded=True)
 
     # --- operands
 

@@ -21,7 +21,7 @@ from dlc.ir.operator import (
     tensor,
 )
 from dlc.ir.ops.checks import optional, require_equal, require_rank, require_shape
-from dlc.ir.ops.common import given
+from dlc.ir.ops.common import given, require_broadcastable
 from dlc.ir.types import TensorType, Type
 
 
@@ -89,9 +89,7 @@ class Attention(Operator):
             raise InferenceError(f"the mask must be bool or {scores.dtype}, but is {type_.dtype}")
         if type_.rank > 4:
             raise InferenceError(f"the mask must have at most 4 axes, but has {type_.rank}")
-        for extent, wanted in zip(reversed(type_.shape), reversed(scores.shape), strict=False):
-            if extent != 1:
-                require_equal(extent, wanted, "an axis of the mask and of the scores")
+        require_broadcastable(type_, scores.shape, "the mask")
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
         q, k, v = (given(operand) for operand in inputs[:3])

@@ -3,16 +3,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlc.ir.dims import Dim, bounds, to_text
+from dlc.ir.dims import Dim, Relation, to_text
+from dlc.ir.obligations import rely
 from dlc.ir.operator import InferenceError, tensor
 from dlc.ir.types import TensorType, Type
 
 
 def require_equal(left: Dim, right: Dim, what: str) -> None:
-    """InferenceError when two extents provably differ; others are believed until the symbols are bound."""
-    low, high = bounds(left - right)
-    if (low is not None and low > 0) or (high is not None and high < 0):
-        raise InferenceError(f"{what}: {to_text(left)} and {to_text(right)} differ")
+    """InferenceError when two extents provably differ; whether others do is checked by the run."""
+    message = f"{what}: {to_text(left)} and {to_text(right)} differ"
+    if not rely(Relation.EQ, left, right, message):
+        raise InferenceError(message)
 
 
 def require_shape(operand: Type | None, shape: Sequence[Dim], what: str) -> TensorType:

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlc.ir.dims import Dim, broadcast
+from dlc.ir.dims import Dim, Relation, broadcast, to_text
 from dlc.ir.dtypes import DType
+from dlc.ir.obligations import rely
 from dlc.ir.operator import Array, InferenceError, tensor
 from dlc.ir.types import TensorType, Type
 
@@ -85,11 +86,13 @@ def require_broadcastable(operand: TensorType, target: Sequence[Dim], what: str)
     if operand.rank > len(target):
         raise InferenceError(f"{what} of rank {operand.rank} does not broadcast to rank {len(target)}")
     for extent, wanted in zip(reversed(operand.shape), reversed(target), strict=False):
-        if extent != 1 and known_different(extent, wanted):
-            raise InferenceError(f"{what} with extent {extent} does not broadcast to an extent of {wanted}")
+        message = f"{what} with extent {to_text(extent)} does not broadcast to an extent of {to_text(wanted)}"
+        if extent != 1 and not rely(Relation.EQ, (extent - wanted) * (extent - 1), 0, message):
+            raise InferenceError(message)
 
 
 def require_vector(operand: TensorType, extent: Dim, what: str) -> None:
     """InferenceError unless `operand` is a tensor of rank 1 with `extent` elements, as far as is known."""
-    if operand.rank != 1 or known_different(operand.shape[0], extent):
-        raise InferenceError(f"{what} must have the shape [{extent}], but is {operand}")
+    message = f"{what} must have the shape [{to_text(extent)}], but is {operand}"
+    if operand.rank != 1 or not rely(Relation.EQ, operand.shape[0], extent, message):
+        raise InferenceError(message)

@@ -20,7 +20,8 @@ from dlc.ir.operator import (
     prod,
     tensor,
 )
-from dlc.ir.ops.common import given, known_different
+from dlc.ir.ops.checks import require_equal
+from dlc.ir.ops.common import given
 from dlc.ir.ops.resize import cubic_kernel, linear_kernel
 from dlc.ir.types import Type
 
@@ -55,10 +56,10 @@ class GridSample(Operator):
         for value, known in ((self.mode, MODES), (self.padding, PADDINGS)):
             if value not in known:
                 raise InferenceError(f"{value!r} is none of {', '.join(known)}")
-        if x.rank < 3 or grid.rank != x.rank or known_different(grid.shape[-1], x.rank - 2):
+        if x.rank < 3 or grid.rank != x.rank:
             raise InferenceError(f"grid {grid} does not fit the operand {x}")
-        if known_different(x.shape[0], grid.shape[0]):
-            raise InferenceError(f"the batch of {x} differs from that of the grid {grid}")
+        require_equal(grid.shape[-1], x.rank - 2, "the coordinates of the grid and the axes of the operand")
+        require_equal(x.shape[0], grid.shape[0], "the batch of the operand and of the grid")
         if not grid.dtype.is_float or (self.mode != "nearest" and not x.dtype.is_float):
             raise InferenceError(f"mode {self.mode!r} cannot sample {x} at {grid}")
         return (x.with_shape((x.shape[0], x.shape[1], *grid.shape[1:-1])),)

@@ -11,8 +11,9 @@ from typing import ClassVar
 import numpy as np
 
 from dlc.errors import IndexFault
-from dlc.ir.dims import Dim, to_text
+from dlc.ir.dims import Dim, Relation, to_text
 from dlc.ir.dtypes import DType
+from dlc.ir.obligations import rely
 from dlc.ir.operator import (
     Array,
     EvaluateDim,
@@ -24,6 +25,7 @@ from dlc.ir.operator import (
     prod,
     tensor,
 )
+from dlc.ir.ops.checks import require_equal
 from dlc.ir.ops.common import given, known_different
 from dlc.ir.ops.movement import Movement, text
 from dlc.ir.types import TensorType, Type
@@ -96,9 +98,7 @@ class GatherND(Movement):
             raise InferenceError(f"index tuples of {width} entries do not fit {x} "
                                  f"after {self.batch_dims} batch axes")
         for axis in range(self.batch_dims):
-            if known_different(x.shape[axis], indices.shape[axis]):
-                raise InferenceError(f"batch axis {axis} has extents {to_text(x.shape[axis])} and "
-                                     f"{to_text(indices.shape[axis])}")
+            require_equal(x.shape[axis], indices.shape[axis], f"batch axis {axis} of the operand and indices")
         return (x.with_shape(indices.shape[:-1] + x.shape[self.batch_dims + width:]),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
@@ -231,8 +231,9 @@ def check_elements(x: TensorType, indices: TensorType, axis: int) -> None:
     if axis < 0 or indices.rank != x.rank:
         raise InferenceError(f"indices {indices} must have the rank of {x}, and axis {axis} be at least 0")
     for other, (extent, length) in enumerate(zip(indices.shape, x.shape)):
-        if other != axis and isinstance(extent, int) and isinstance(length, int) and extent > length:
-            raise InferenceError(f"axis {other} of indices has {extent} elements, the operand's {length}")
+        message = f"axis {other} of indices has {to_text(extent)} elements, the operand's {to_text(length)}"
+        if other != axis and not rely(Relation.LE, extent, length, message):
+            raise InferenceError(message)
 
 
 def check_updates(x: TensorType, updates: TensorType, shape: Sequence[Dim], reduction: str) -> None:
@@ -241,8 +242,10 @@ def check_updates(x: TensorType, updates: TensorType, shape: Sequence[Dim], redu
         raise InferenceError(f"reduction {reduction!r} is none of {', '.join(REDUCTIONS)}")
     if updates.dtype is not x.dtype:
         raise InferenceError(f"updates are {updates.dtype.text}, but the operand is {x.dtype.text}")
-    if updates.rank != len(shape) or any(known_different(a, b) for a, b in zip(updates.shape, shape)):
+    if updates.rank != len(shape):
         raise InferenceError(f"updates must have shape {text(shape)}, but are {updates}")
+    for axis, (extent, wanted) in enumerate(zip(updates.shape, shape)):
+        require_equal(extent, wanted, f"axis {axis} of the updates and of the shape {text(shape)}")
 
 
 def element_positions(shape: tuple[int, ...], indices: Array, axis: int) -> tuple[Array, ...]:

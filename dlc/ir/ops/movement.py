@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dlc.errors import IndexFault, ShapeError
-from dlc.ir.dims import Dim, product, to_text
+from dlc.ir.dims import Dim, Relation, product, to_text
 from dlc.ir.dtypes import DType
+from dlc.ir.obligations import rely
 from dlc.ir.operator import (
     Array,
     EvaluateDim,
@@ -20,7 +21,8 @@ from dlc.ir.operator import (
     normalize_axis,
     tensor,
 )
-from dlc.ir.ops.common import given, known_different
+from dlc.ir.ops.checks import require_equal
+from dlc.ir.ops.common import given, require_broadcastable, require_vector
 from dlc.ir.types import TensorType, Type
 
 PAD_MODES = ("constant", "edge", "reflect", "wrap")
@@ -61,9 +63,11 @@ class Reshape(Movement):
     def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
         x = tensor(inputs[0], "the operand")
         check_extents(self.shape)
-        if known_different(x.elements, product(self.shape)):
-            raise InferenceError(f"shape {text(self.shape)} holds {product(self.shape)} elements, "
-                                 f"but the operand has {x.elements}")
+        have, wanted = x.elements, product(self.shape)
+        message = (f"shape {text(self.shape)} holds {to_text(wanted)} elements, "
+                   f"but the operand has {to_text(have)}")
+        if not rely(Relation.EQ, have, wanted, message):
+            raise InferenceError(message)
         return (x.with_shape(self.shape),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
@@ -102,9 +106,7 @@ class Expand(Movement):
         if x.rank > len(self.shape):
             raise InferenceError(f"rank {x.rank} cannot be expanded to the {len(self.shape)} axes of "
                                  f"{text(self.shape)}")
-        for extent, wanted in zip(reversed(x.shape), reversed(self.shape)):
-            if extent != 1 and known_different(extent, wanted):
-                raise InferenceError(f"{text(x.shape)} cannot be expanded to {text(self.shape)}")
+        require_broadcastable(x, self.shape, f"the operand {x}")
         return (x.with_shape(self.shape),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
@@ -134,10 +136,9 @@ class Concat(Movement):
             for axis, extent in enumerate(part.shape):
                 if axis == self.axis:
                     shape[axis] = shape[axis] + extent
-                elif known_different(shape[axis], extent):
-                    raise InferenceError(f"extents of axis {axis} differ: {to_text(shape[axis])} and "
-                                         f"{to_text(extent)} of operand {index}")
-                elif isinstance(extent, int):
+                    continue
+                require_equal(shape[axis], extent, f"extents of axis {axis} of operands 0 and {index}")
+                if isinstance(extent, int):
                     shape[axis] = extent
         return (parts[0].with_shape(shape),)
 
@@ -343,8 +344,7 @@ class ReverseSequence(Movement):
                                  "must be 0 and 1")
         if x.rank < 2:
             raise InferenceError(f"the operand must have at least 2 axes, but is {x}")
-        if lengths.rank != 1 or known_different(lengths.shape[0], x.shape[self.batch_axis]):
-            raise InferenceError(f"lengths must be [{to_text(x.shape[self.batch_axis])}], but are {lengths}")
+        require_vector(lengths, x.shape[self.batch_axis], "the lengths")
         if not lengths.dtype.is_integer:
             raise InferenceError(f"lengths must be integers, but are {lengths}")
         return (x.with_shape(x.shape),)

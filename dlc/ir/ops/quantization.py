@@ -17,7 +17,8 @@ from dlc.ir.operator import (
     compute_dtype,
     normalize_axis,
 )
-from dlc.ir.ops.common import given, known_different, require_dtype, require_vector, take
+from dlc.ir.ops.checks import require_equal
+from dlc.ir.ops.common import given, require_dtype, require_vector, take
 from dlc.ir.ops.conversion import convert, integer_range
 from dlc.ir.types import TensorType, Type
 
@@ -54,8 +55,7 @@ class _Linear(Operator):
             raise InferenceError(f"{what} must have the rank of x, {x.rank}, for blocks, but is {parameter}")
         for index, (extent, size) in enumerate(zip(x.shape, parameter.shape)):
             wanted = (extent + self.block_size - 1) // self.block_size if index == axis else extent
-            if known_different(wanted, size):
-                raise InferenceError(f"{what} must have extent {wanted} on axis {index}, but is {parameter}")
+            require_equal(wanted, size, f"axis {index} of the blocks of x and of {what}")
 
     def _check(self, x: TensorType, scale: TensorType, zero_point: TensorType | None, stored: DType) -> None:
         self._check_parameter(x, scale, "scale")

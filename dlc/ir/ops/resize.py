@@ -21,7 +21,7 @@ from dlc.ir.operator import (
     OperatorClass,
     tensor,
 )
-from dlc.ir.ops.common import given, known_different
+from dlc.ir.ops.common import given, known_different, require_vector
 from dlc.ir.ops.movement import check_extents
 from dlc.ir.types import Type
 
@@ -86,8 +86,9 @@ class Resize(Operator):
                 raise InferenceError(f"axis {axis} has no elements to give {to_text(size)}")
         if self.crops:
             roi = tensor(inputs[1] if len(inputs) > 1 else None, "roi")
-            if roi.rank != 1 or known_different(roi.shape[0], 2 * x.rank) or not roi.dtype.is_float:
-                raise InferenceError(f"roi must be floats [{2 * x.rank}], but is {roi}")
+            require_vector(roi, 2 * x.rank, "roi")
+            if not roi.dtype.is_float:
+                raise InferenceError(f"roi must hold floats, but is {roi}")
         return (x.with_shape(self.sizes),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:

@@ -20,7 +20,8 @@ from dlc.ir.operator import (
     compute_dtype,
     tensor,
 )
-from dlc.ir.ops.common import given, known_different
+from dlc.ir.ops.checks import require_equal
+from dlc.ir.ops.common import given
 from dlc.ir.types import Type
 
 
@@ -55,11 +56,12 @@ class RoiAlign(Operator):
                                  "samples make no result")
         if x.rank != 4 or not x.dtype.is_float:
             raise InferenceError(f"the operand must be floats [N, C, H, W], but is {x}")
-        if rois.rank != 2 or known_different(rois.shape[1], 4) or rois.dtype is not x.dtype:
+        if rois.rank != 2 or rois.dtype is not x.dtype:
             raise InferenceError(f"rois must be {x.dtype.text}[R, 4], but are {rois}")
-        if (images.dtype not in (DType.I32, DType.I64) or images.rank != 1
-                or known_different(images.shape[0], rois.shape[0])):
+        if images.dtype not in (DType.I32, DType.I64) or images.rank != 1:
             raise InferenceError(f"batch indices must be i64[{to_text(rois.shape[0])}], but are {images}")
+        require_equal(rois.shape[1], 4, "axis 1 of rois")
+        require_equal(images.shape[0], rois.shape[0], "the numbers of batch indices and of rois")
         return (x.with_shape((rois.shape[0], x.shape[1], self.output_height, self.output_width)),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:

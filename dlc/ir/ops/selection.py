@@ -16,7 +16,7 @@ from dlc.errors import InputError
 from dlc.ir.dims import Dim, minimum
 from dlc.ir.dtypes import DType
 from dlc.ir.operator import Array, EvaluateDim, InferenceError, Operator, OperatorClass, compute_dtype
-from dlc.ir.ops.checks import require_equal, require_rank, require_shape
+from dlc.ir.ops.checks import require_rank, require_shape
 from dlc.ir.ops.common import NUMBERS, given, require_dtype, take
 from dlc.ir.types import TensorType, Type
 
@@ -113,7 +113,6 @@ class NonMaxSuppression(Operator):
         require_rank(scores, 3, "the scores")
         batch, classes, number = scores.shape
         require_shape(boxes, (batch, number, 4), "the boxes")
-        require_equal(boxes.shape[1], number, "the number of boxes and of scores")
         for operand in (boxes, scores, *thresholds):
             require_dtype(operand, frozenset({DType.F32}), "an operand")
         for threshold in thresholds:

@@ -79,9 +79,10 @@ def test_symbolic_attributes_are_evaluated():
 
 @pytest.mark.parametrize("op, types, words", [
     (Reshape((5, 5)), [f32(2, 3)], "25 elements"), (Reshape((-1, 6)), [f32(2, 3)], "negative"),
-    (Transpose((0, 0)), [f32(2, 3)], "permutation"), (Expand((2, 4)), [f32(2, 3)], "cannot be expanded"),
+    (Transpose((0, 0)), [f32(2, 3)], "permutation"), (Expand((2, 4)), [f32(2, 3)], "does not broadcast"),
     (Expand((3,)), [f32(2, 3)], "rank 2"), (Concat(0), [], "nothing"), (Concat(2), [f32(2, 3)], "outside"),
-    (Concat(0), [f32(2, 3), f32(2, 4)], "axis 1 differ"), (Concat(0), [f32(2), f32(2, 4)], "operand 1"),
+    (Concat(0), [f32(2, 3), f32(2, 4)], "axis 1 of operands 0 and 1: 3 and 4 differ"),
+    (Concat(0), [f32(2), f32(2, 4)], "operand 1"),
     (Tile((2,)), [f32(2, 3)], "1 repeats"), (Slice((0,), (1,), (0,)), [f32(2)], "zero"),
     (Slice((1,), (3,), (1,)), [f32(3)], "do not exist"), (Slice((0,), (1,), (1,)), [f32(2, 3)], "2 entries"),
     (Pad((0,), (1,), "mirror"), [f32(2)], "mirror"), (Pad((0,), (-1,), "edge"), [f32(2)], "negative"),
@@ -90,7 +91,7 @@ def test_symbolic_attributes_are_evaluated():
     (Range(3), [f32(), TensorType(DType.F64, ())], "one type"), (DimTensor((1, 2), (3,)), [], "do not fill"),
     (Trilu(True, 0), [f32(3)], "at least 2 axes"), (Transpose((0,)), [None], "absent"),
     (ReverseSequence(0, 2), [f32(2, 3, 4), TensorType(DType.I64, (2,))], "must be 0 and 1"),
-    (ReverseSequence(0, 1), [f32(2, 3), TensorType(DType.I64, (3,))], r"must be \[2\]"),
+    (ReverseSequence(0, 1), [f32(2, 3), TensorType(DType.I64, (3,))], r"must have the shape \[2\]"),
     (ReverseSequence(0, 1), [f32(2, 3), f32(2)], "integers"),
 ])
 def test_rejections(op, types, words):

@@ -171,7 +171,7 @@ U8 = TensorType(DType.U8, ())
         (QuantizeLinear(2, 0, DType.U8), [f32(2, 3), f32(3)], "axis 2 is outside"),
         (QuantizeLinear(1, 0, DType.I8), [f32(2, 3), f32(), U8], "zero_point must be of type i8"),
         (QuantizeLinear(1, 0, DType.I32), [f32(2, 3), f32()], "i32 is not a type of quantized tensors"),
-        (QuantizeLinear(1, 2, DType.U8), [f32(2, 3), f32(2, 3)], "scale must have extent 2 on axis 1"),
+        (QuantizeLinear(1, 2, DType.U8), [f32(2, 3), f32(2, 3)], "axis 1 of the blocks of x and of scale"),
         (QuantizeLinear(1, 2, DType.U8), [f32(2, 3), f32(2)], "must have the rank of x"),
         (DequantizeLinear(1, 0, DType.F64), [U8, f32()], "not f64"),
         (
