@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ def evaluate(
 ) -> dict[str, Array]:
     """The outputs of `graph` for `feeds` (by input name), by name; and the values named in `keep`.
 
+    Values are arrays, but for sequences, which are lists of arrays, and optionals, which may be None.
     An output stands under its own name and under that of its value. Raises InputError for an input that is
     missing or whose shape does not fit, or when a guard fails, LimitError for a loop that runs too long, and
     what the operators raise.
@@ -122,9 +124,8 @@ class _Run:
         return node.op.evaluate(operands, self.number)
 
     def _region(self, region: Graph, operands: Sequence[Array | None]) -> list[Array]:
-        """The outputs of a region for arrays of its inputs, in order; none of them is absent."""
-        arrays = [array for array in operands if array is not None]
-        feeds = {value.name: array for value, array in zip(region.inputs, arrays, strict=True)}
+        """The outputs of a region for its inputs, in order; None among them is an optional without a value."""
+        feeds: dict[str, Any] = {v.name: x for v, x in zip(region.inputs, operands, strict=True)}
         return _Run(region, feeds, self.env, self.limits).results()
 
     def _loop(self, node: Node, loop: Loop, operands: Sequence[Array | None]) -> list[Array]:
@@ -153,7 +154,7 @@ class _Run:
             np.stack(row) if row else self._no_elements(value)
             for row, value in zip(rows, node.outputs[loop.carried :], strict=True)
         ]
-        return [*(array for array in carried if array is not None), *stacked]
+        return [*carried, *stacked]  # type: ignore[list-item]  # None: an optional without a value
 
     def _no_elements(self, value: Value) -> Array:
         """The stack of no elements; an extent that only an element would tell is 0."""
