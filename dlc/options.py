@@ -44,6 +44,8 @@ class Options:
       alias              {"past": "present"}: input and output share storage and append in place
       tune               measure schedules on this machine instead of trusting the cost model
       cache              use the compile cache of the user
+      debug_codegen      generated code checks the bounds of its own accesses, red zones lie around buffers,
+                         and their memory holds NaNs before each run: slow, for finding faults of dlc
       limits             bounds on work and memory
       external_data_dir  another folder in which external data may lie
 
@@ -62,6 +64,7 @@ class Options:
     alias: Mapping[str, str] = field(default_factory=dict)
     tune: bool = False
     cache: bool = True
+    debug_codegen: bool = False
     limits: Limits = field(default_factory=Limits)
     external_data_dir: str | None = None
 
@@ -79,7 +82,7 @@ class Options:
         set_field("outputs", lambda value: _names("outputs", value))
         set_field("alias", _alias)
         set_field("external_data_dir", _folder)
-        for name in ("strict", "tune", "cache"):
+        for name in ("strict", "tune", "cache", "debug_codegen"):
             if not isinstance(getattr(self, name), bool):
                 raise _invalid(name, getattr(self, name), "True or False")
         if not isinstance(self.limits, Limits):

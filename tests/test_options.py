@@ -28,6 +28,7 @@ FULL = Options(
     alias={"past": "present"},
     tune=True,
     cache=False,
+    debug_codegen=True,
     limits=Limits(nodes=10),
     external_data_dir="weights",
 )

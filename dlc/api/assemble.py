@@ -92,7 +92,7 @@ def assemble(
 
     program = code.program
     weights, constants = pack_weights(program)
-    interface = describe(model, program)
+    interface = describe(model, program, code.accesses)
     report = make_report(model, target, code, phases, nodes, rewrites)
     manifest = Manifest(
         dlc=dlc.__version__,
@@ -203,7 +203,7 @@ def pack_weights(program: Program) -> tuple[np.ndarray[Any, Any], tuple[Constant
     return block, tuple(entries)
 
 
-def describe(model: ImportedModel, program: Program) -> Interface:
+def describe(model: ImportedModel, program: Program, accesses: tuple[str, ...] = ()) -> Interface:
     """What the runtime must know of the driver."""
     from dlc.lowering.program import Launch, Repeat, StorageKind, walk
 
@@ -228,6 +228,7 @@ def describe(model: ImportedModel, program: Program) -> Interface:
         grown=tuple(grown) if max(grown, default=-1) >= 0 else (),
         guards=tuple(Site(guard.message, guard.origin or None) for guard in program.guards),
         kernels=tuple(kernels),
+        accesses=accesses,
     )
 
 

@@ -35,6 +35,7 @@ def compile(
     alias: Mapping[str, str] | None = None,
     tune: bool = False,
     cache: bool = True,
+    debug_codegen: bool = False,
     limits: Limits | None = None,
     progress: Progress | None = None,
     external_data_dir: str | os.PathLike[str] | None = None,
@@ -57,6 +58,7 @@ def compile(
         "alias": alias,
         "tune": tune,
         "cache": cache,
+        "debug_codegen": debug_codegen,
         "limits": Limits() if limits is None else limits,
         "external_data_dir": external_data_dir,
     }
@@ -157,7 +159,7 @@ def _compile(
     source: Source, options: Options, target: Any, clock: _Clock, hooks: Hooks
 ) -> tuple[Artifact, bool]:
     """The artifact, and whether the model needs no data outside of `source`."""
-    from dlc.backends.cpu.backend import generate
+    from dlc.backends.cpu.backend import RED_ZONE, generate
     from dlc.frontend.onnx.importer import import_model
     from dlc.ir.text import to_text
     from dlc.lowering.lower import lower
@@ -180,13 +182,15 @@ def _compile(
     if dump is not None:
         dump("00-import.ir", to_text(model.graph, digests=False))
     results = clock.run("optimize", lambda: pipeline.run(model.graph, dump=_numbered(dump)))
-    program = clock.run("lower", lambda: lower(model.graph, options.limits))
+    debug = options.debug_codegen
+    red_zone = RED_ZONE if debug else 0
+    program = clock.run("lower", lambda: lower(model.graph, options.limits, red_zone=red_zone))
     if dump is not None:
         dump("program.txt", program_text(program))
         dump("fusion.txt", decisions_text(program))
     if options.strict:
         refuse_hosts(program)
-    code = clock.run("generate", lambda: generate(program, target, options.limits))
+    code = clock.run("generate", lambda: generate(program, target, options.limits, debug=debug))
     if dump is not None:
         dump("module.ll", code.text)
     rewrites = [

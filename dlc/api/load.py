@@ -63,6 +63,7 @@ def _interface(data: dict[str, Any]) -> Interface:
             "symbols": tuple(data["symbols"]),
             "output_ranks": tuple(data["output_ranks"]),
             "grown": tuple(data["grown"]),
+            "accesses": tuple(data.get("accesses", ())),
             "elements": tuple(data["elements"]),
         }
     )

@@ -82,7 +82,7 @@ class CompiledModel:
             threads=threads,
             arena_limit=bound if isinstance(bound, int) else None,
             host=host,
-            poison=poison,
+            poison=poison or manifest.options.get("debug_codegen") is True,
         )
 
     # --- calling

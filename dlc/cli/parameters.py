@@ -113,6 +113,12 @@ def compile_options(function: Function) -> Function:
     )
     @click.option("--strict", is_flag=True, help="Refuse nodes that would run on the host.")
     @click.option("--low-memory", is_flag=True, help="No algorithms that expand weights.")
+    @click.option(
+        "--debug-codegen",
+        is_flag=True,
+        help="Check every access to memory of the generated code, with red zones around buffers and NaNs in "
+        "fresh memory. Slow: for finding faults of dlc.",
+    )
     @click.option("--no-cache", is_flag=True, help="Leave the compile cache out.")
     @click.option(
         "--external-data-dir",
@@ -134,6 +140,7 @@ def compile_options(function: Function) -> Function:
         accuracy: str,
         strict: bool,
         low_memory: bool,
+        debug_codegen: bool,
         no_cache: bool,
         external_data_dir: Path | None,
         limits: Limits,
@@ -146,6 +153,7 @@ def compile_options(function: Function) -> Function:
             "strict": strict,
             "memory": "low" if low_memory else "default",
             "cache": not no_cache,
+            "debug_codegen": debug_codegen,
             "external_data_dir": external_data_dir,
             "limits": limits,
         }

@@ -36,10 +36,13 @@ from dlc.lowering.program import (
 from dlc.lowering.work import Assign, Cycle, Fork, Move, Read, Require, Task, Work
 
 
-def lower(graph: Graph, limits: Limits | None = None) -> Program:
-    """The program of a graph; `limits` bounds the iterations of its loops."""
+def lower(graph: Graph, limits: Limits | None = None, *, red_zone: int = 0) -> Program:
+    """The program of a graph; `limits` bounds the iterations of its loops.
+
+    Each buffer in the arena has `red_zone` bytes, a multiple of ALIGN, on either side that nothing uses.
+    """
     copy_plain_outputs(graph)
-    return _Lowering(graph, limits or Limits()).run()
+    return _Lowering(graph, limits or Limits(), red_zone).run()
 
 
 def copy_plain_outputs(graph: Graph) -> None:
@@ -53,13 +56,19 @@ def copy_plain_outputs(graph: Graph) -> None:
 
 
 class _Lowering:
-    def __init__(self, graph: Graph, limits: Limits) -> None:
+    def __init__(self, graph: Graph, limits: Limits, red_zone: int) -> None:
         self.graph = graph
         self.limits = limits
+        self.red_zone = red_zone
         self.plan = plan(graph)
         self.given = {value: index for index, value in enumerate(graph.inputs)}
         self.placement = place(
-            self.plan.work, self.plan.sharing, graph.outputs, set(self.given), set(self.plan.symbols)
+            self.plan.work,
+            self.plan.sharing,
+            graph.outputs,
+            set(self.given),
+            set(self.plan.symbols),
+            red_zone,
         )
         self.buffers = self.placement.buffers
         self.kernels: dict[Kernel, int] = {}
@@ -87,6 +96,7 @@ class _Lowering:
             tuple(self.plan.decisions),
             self.plan.entry_guards,
             self.placement.storages,
+            self.red_zone,
         )
 
     # --- buffers

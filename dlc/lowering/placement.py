@@ -29,16 +29,22 @@ class Placement:
 
 
 def place(
-    work: Sequence[Work], sharing: Sharing, outputs: Sequence[Value], given: set[Value], known: set[Symbol]
+    work: Sequence[Work],
+    sharing: Sharing,
+    outputs: Sequence[Value],
+    given: set[Value],
+    known: set[Symbol],
+    red_zone: int = 0,
 ) -> Placement:
     """Give every value that the work touches a place.
 
     `outputs` are those of the model, `given` its inputs, which have memory already, and `known` the symbols
-    that have numbers before the run.
+    that have numbers before the run. In the arena each has `red_zone` bytes (a multiple of the alignment) to
+    itself on either side.
     """
     lives = _Lives(sharing, given)
     lives.visit(work)
-    return _Placing(lives, sharing, outputs, known).run()
+    return _Placing(lives, sharing, outputs, known, red_zone).run()
 
 
 def nbytes(value: Value) -> Dim:
@@ -119,11 +125,17 @@ class _Lives:
 
 class _Placing:
     def __init__(
-        self, lives: _Lives, sharing: Sharing, outputs: Sequence[Value], known: set[Symbol]
+        self,
+        lives: _Lives,
+        sharing: Sharing,
+        outputs: Sequence[Value],
+        known: set[Symbol],
+        red_zone: int,
     ) -> None:
         self.lives = lives
         self.sharing = sharing
         self.known = known
+        self.red_zone = red_zone
         self.outputs = {sharing.root(value): index for index, value in reversed(list(enumerate(outputs)))}
         self.storages = 0
 
@@ -134,7 +146,7 @@ class _Placing:
         fixed = [root for root in local if self._is_known(root)]
         offsets, arena = lay_out([self._lifetime(root) for root in fixed])
         for root, offset in zip(fixed, offsets, strict=True):
-            buffers[root] = _buffer(root, StorageKind.ARENA, 0, offset)
+            buffers[root] = _buffer(root, StorageKind.ARENA, 0, offset + self.red_zone)
         for root, index in self.outputs.items():
             if root not in self.lives.first:
                 continue
@@ -156,7 +168,8 @@ class _Placing:
         return free_symbols(nbytes(root)) <= self.known
 
     def _lifetime(self, root: Value) -> Lifetime:
-        return Lifetime(root.name, nbytes(root), self.lives.first[root], self.lives.last[root])
+        size = nbytes(root) + 2 * self.red_zone
+        return Lifetime(root.name, size, self.lives.first[root], self.lives.last[root])
 
     def _taken_over(self) -> dict[Value, Value]:
         """Results that take over the memory of an operand: result -> the value that the memory belongs to.

@@ -193,7 +193,8 @@ class Program:
     `symbols` are extents and elements of inputs, in the order in which a call passes their numbers;
     `run_symbols` are bound during the run. Of the guards, the first `entry_guards`, over `symbols` alone, are
     checked before the run, the others by steps. `inputs` and `outputs` are buffers in the model's order.
-    `arena` is the bytes of memory that a run needs, besides its `storages` growing storages.
+    `arena` is the bytes of memory that a run needs, besides its `storages` growing storages. In it every
+    buffer has `red_zone` bytes on either side that nothing may write to.
     """
 
     symbols: tuple[Symbol, ...]
@@ -208,6 +209,7 @@ class Program:
     decisions: tuple[Decision, ...] = ()
     entry_guards: int = 0
     storages: int = 0
+    red_zone: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ ABI_VERSION = 1
 NO_FAULT = -1
 
 _FAULT_CHUNK_BITS = 40
+_FAULT_ACCESS = 1 << 39
 
 
 class Status(IntEnum):
@@ -97,3 +98,8 @@ SHAPES_FUNCTION = CFUNCTYPE(c_int64, c_void_p, c_void_p)
 def decode_fault(fault: int) -> tuple[int, int]:
     """(kernel, chunk) of a recorded fault."""
     return fault >> _FAULT_CHUNK_BITS, fault & ((1 << _FAULT_CHUNK_BITS) - 1)
+
+
+def decode_access(chunk: int) -> int | None:
+    """The number of the access outside of its memory that a fault's chunk stands for, if it is one."""
+    return chunk ^ _FAULT_ACCESS if chunk & _FAULT_ACCESS else None

@@ -39,6 +39,7 @@ from dlc.runtime.abi import (
     LaunchRecord,
     Status,
     Storage,
+    decode_access,
     decode_fault,
 )
 from dlc.runtime.arena import Block
@@ -85,6 +86,7 @@ class Interface:
     their numbering, each with the text of the error that its failure is. `kernels` are numbered as
     dlc_report_fault numbers them. `grown` has, where only the run tells the extents of some outputs, an entry
     an output: the growing storage that holds it after the run, or -1 for one in the caller's memory.
+    `accesses` describes, in code to debug, what it checks of its own accesses to memory, by number.
     """
 
     symbols: tuple[str, ...]
@@ -96,6 +98,7 @@ class Interface:
     kernels: tuple[Site, ...] = ()
     elements: tuple[str, ...] = ()
     grown: tuple[int, ...] = ()
+    accesses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -378,11 +381,21 @@ class NativeModel:
             case Status.FAULT:
                 kernel, chunk = decode_fault(slot.context.fault)
                 site = self._site(self.interface.kernels, kernel)
+                access = decode_access(chunk)
+                if access is not None:
+                    return self._stray(access, site)
                 message = f"an index in the data is out of range in {printable(site.text)} (chunk {chunk})"
                 return IndexFault(message, node=site.node)
             case Status.HOST_ERROR if slot.host_errors:
                 return slot.host_errors.pop()
         return InternalError(f"the compiled model ended with status {status}")
+
+    def _stray(self, access: int, site: Site) -> Error:
+        """The error of an access that left its memory."""
+        known = self.interface.accesses
+        what = printable(known[access]) if access < len(known) else f"access {access}"
+        message = f"generated code left its memory in {printable(site.text)}: {what}"
+        return InternalError(message, node=site.node)
 
     def _guard_error(self, index: int, symbols: Sequence[int]) -> Error:
         site = self._site(self.interface.guards, index)

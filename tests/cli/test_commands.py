@@ -37,6 +37,7 @@ def test_compile(cli: Callable[..., Any], compiler: Any, tmp_path: Path) -> None
         "strict": True,
         "memory": "low",
         "cache": False,
+        "debug_codegen": False,
         "external_data_dir": None,
         "limits": Limits(nodes=77),
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from dlc.api.assemble import pack_weights
-from dlc.backends.cpu.backend import generate
+from dlc.backends.cpu.backend import RED_ZONE, generate
 from dlc.ir.dims import Symbol, evaluate as evaluate_dim
 from dlc.ir.graph import ShapeSource
 from dlc.ir.operator import Operator
@@ -21,6 +22,9 @@ from dlc.verify.tolerances import Work, tolerance
 from tests.lowering.kernels import _WORK, OneNode, poisoned
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
+
+#: Set to 1, the whole native suite runs with checked accesses, red zones and poisoned memory.
+DEBUG = os.environ.get("DLC_TEST_DEBUG_CODEGEN", "0") == "1"
 
 #: Code for the machine at hand, and for one without AVX-512.
 TARGETS = [name for name in ("native", "x86-64-v3") if resolve(name).runs_on(native())]
@@ -40,6 +44,7 @@ class NativeNode:
         symbolic: bool | Collection[int] = False,
         constants: Collection[int] = (),
         threads: int = 1,
+        debug: bool = DEBUG,
     ) -> None:
         self.one = OneNode(op, arrays, symbolic, constants)
         graph = self.one.graph
@@ -49,10 +54,10 @@ class NativeNode:
                     graph.symbols.setdefault(extent, ShapeSource(value.name, axis))
         for output in self.one.node.outputs:
             graph.add_output(output)
-        program = lower(graph)
+        program = lower(graph, red_zone=RED_ZONE if debug else 0)
         hosts = [step.reason for step in walk(program.steps) if isinstance(step, Host)]
         assert not hosts, f"{op} runs on the host: {hosts}"
-        code = generate(program, resolve(target))
+        code = generate(program, resolve(target), debug=debug)
         self.program = code.program
         block, constants_of = pack_weights(self.program)
         views = [block[c.offset : c.offset + c.size].data for c in constants_of]
@@ -62,6 +67,7 @@ class NativeNode:
             output_ranks=tuple(len(buffer.type.shape) for buffer in program.outputs),
             run_symbols=len(program.run_symbols),
             kernels=tuple(Site("a step") for _ in walk(program.steps)),
+            accesses=code.accesses,
         )
         self.model = NativeModel([code.object], interface, views, threads=threads, poison=True)
 

@@ -22,6 +22,7 @@ from dlc.backends.cpu.llvm.emitter import Lines, flatten
 from dlc.errors import InternalError
 
 if TYPE_CHECKING:
+    from dlc.backends.cpu.llvm.bounds import Bounds
     from dlc.backends.cpu.module import Module
 
 
@@ -45,6 +46,27 @@ class FunctionBuilder(DotOps):
         self._attributes = [" noalias" if param in noalias else "" for param, _ in params]
         self._internal = internal
         self._returned: t.Value | None = None
+        #: Parameters behind those that were asked for, see `Bounds.arguments`.
+        self._ends: tuple[t.Value, ...] = ()
+        if internal and module.debug:
+            self._take_bounds()
+
+    def check_bounds(self, worst: t.Value) -> Bounds:
+        """Check every access from here on; `worst` points to the number that is kept of failing ones."""
+        from dlc.backends.cpu.llvm.bounds import Bounds
+
+        self.bounds = Bounds(self, worst)
+        return self.bounds
+
+    def _take_bounds(self) -> None:
+        """Let the caller say where the memory behind each pointer begins and ends."""
+        pointers = [param for param in self.params if param.type is t.ptr]
+        names = ["worst", *(f"{p.ref[5:]}.{end}" for p in pointers for end in ("low", "high"))]
+        self._ends = tuple(t.Value(t.ptr, f"%bound.{name}", None, None) for name in names)
+        worst, *ends = self._ends
+        bounds = self.check_bounds(worst)
+        for pointer, low, high in zip(pointers, ends[::2], ends[1::2]):
+            bounds.enter_between(pointer, pointer.ref[5:], low, high)
 
     def return_(self, operand: t.Operand) -> None:
         """Set the value that the function returns at its end."""
@@ -59,8 +81,9 @@ class FunctionBuilder(DotOps):
             raise InternalError(f"{self.name} still has open loops or branches")
         if (self._returned is None) != (self.returns == t.void):
             raise InternalError(f"{self.name} returns {self.returns}: return_ sets the value")
+        attributes = [*self._attributes, *("" for _ in self._ends)]
         params = ", ".join(
-            f"{p.type}{attribute} {p.ref}" for p, attribute in zip(self.params, self._attributes)
+            f"{p.type}{attribute} {p.ref}" for p, attribute in zip((*self.params, *self._ends), attributes)
         )
         linkage = "internal " if self._internal else ""
         body: Lines = ["entry:", self._entry, self._body]

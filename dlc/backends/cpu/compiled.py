@@ -10,6 +10,7 @@ from dlc.backends.cpu import types as t
 from dlc.backends.cpu.access import storage_type
 from dlc.backends.cpu.builder import FunctionBuilder
 from dlc.backends.cpu.expressions import ExpressionEmitter
+from dlc.backends.cpu.llvm.bounds import NONE
 from dlc.backends.cpu.module import Module
 from dlc.ir.dims import Dim, Symbol, free_symbols
 from dlc.ir.operator import Array
@@ -20,6 +21,11 @@ Packing: TypeAlias = Callable[[Array], Array]
 
 #: Bytes of an argument slot.
 SLOT = 8
+#: The word of dlc_context that takes the faults that kernels report.
+FAULT = 6
+#: A fault whose chunk has this bit tells, in the bits below, the number of an access outside of its memory
+#: (DLC_FAULT_ACCESS in runtime/native/dlc.h).
+FAULT_ACCESS = 1 << 39
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +33,11 @@ class CompiledKernel:
     """A kernel's function in the module.
 
     Its argument block holds the parameters' pointers in order, then the numbers of `symbols`, then the
-    address of the fault word and the number of the step when `reports_faults`. `chunks` is the number of
-    chunks of a launch (0: nothing to do) and `scratch` the bytes of scratch memory that one participant
-    needs. `packing` names constant parameters that the function expects rearranged, with what does it: the
-    kernel reads the packed array instead.
+    address of the fault word and the number of the step when `reports_faults`, then, in a module to debug,
+    the bytes of the scratch memory and of each parameter. `chunks` is the number of chunks of a launch (0:
+    nothing to do) and `scratch` the bytes of scratch memory that one participant needs. `packing` names
+    constant parameters that the function expects rearranged, with what does it: the kernel reads the packed
+    array instead.
     """
 
     function: str
@@ -59,6 +66,9 @@ class KernelFrame:
         for slot, param in enumerate(kernel.params):
             self.pointers[param.name] = self._argument(args, slot, t.ptr)
         self._args = args
+        self._worst: t.Value | None = None
+        if module.debug:
+            self._check_bounds()
         numbers = {
             symbol.name: self._argument(args, len(kernel.params) + i, t.i64)
             for i, symbol in enumerate(self.symbols)
@@ -67,20 +77,42 @@ class KernelFrame:
         self.emitter = ExpressionEmitter(self.b, params, self.pointers, self._report_fault)
         self.emitter.fix_symbols(numbers)
 
+    def _check_bounds(self) -> None:
+        """Let the function check its accesses: the driver says how large the memory of each parameter is."""
+        b, count = self.b, len(self.kernel.params)
+        self.reports_faults = True
+        first = count + len(self.symbols) + 2
+        sizes = [self._argument(self._args, first + i, t.i64) for i in range(1 + count)]
+        self._worst = b.stack(SLOT)
+        b.store(NONE, self._worst)
+        bounds = b.check_bounds(self._worst)
+        bounds.enter(self._args, "its arguments", (first + 1 + count) * SLOT)
+        bounds.enter(self.scratch, "scratch memory", sizes[0])
+        for param, size in zip(self.kernel.params, sizes[1:], strict=True):
+            bounds.enter(self.pointers[param.name], f"'{param.name}'", size)
+
     def _argument(self, args: t.Value, slot: int, type_: t.IRType) -> t.Value:
         return self.b.load_invariant(self.b.byte_offset(args, slot * SLOT), type_)
 
     def _report_fault(self, bad: t.Value) -> None:
         self.reports_faults = True
         with self.b.if_(bad):
-            slot = len(self.kernel.params) + len(self.symbols)
-            word, step = self._argument(self._args, slot, t.ptr), self._argument(self._args, slot + 1, t.i64)
-            self.b.call("dlc_report_fault", [word, step, self.chunk])
+            self._call_report(self.chunk)
+
+    def _call_report(self, chunk: t.Value) -> None:
+        slot = len(self.kernel.params) + len(self.symbols)
+        word, step = self._argument(self._args, slot, t.ptr), self._argument(self._args, slot + 1, t.i64)
+        self.b.call("dlc_report_fault", [word, step, chunk])
 
     def finish(
         self, template: str, chunks: Dim, scratch: Dim = 0, packing: Mapping[str, Packing] | None = None
     ) -> CompiledKernel:
         """Close the function."""
+        if self._worst is not None:
+            b = self.b
+            worst = b.instruction(t.i64, f"load i64, {self._worst}, align 8", self._worst)
+            with b.if_(b.icmp("ne", worst, NONE)):
+                self._call_report(b.value(b.or_(worst, FAULT_ACCESS)))
         return CompiledKernel(
             self.name,
             self.kernel,

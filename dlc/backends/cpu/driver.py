@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 
 from dlc.backends.cpu import types as t
 from dlc.backends.cpu.builder import FunctionBuilder
-from dlc.backends.cpu.compiled import SLOT, CompiledKernel
+from dlc.backends.cpu.compiled import FAULT, SLOT, CompiledKernel
 from dlc.backends.cpu.expressions import ExpressionEmitter
 from dlc.backends.cpu.growth import emit_growth
 from dlc.backends.cpu.module import Module
-from dlc.ir.dims import Dim, Guard, Relation, Symbol, free_symbols
+from dlc.backends.cpu.zones import RedZones
+from dlc.ir.dims import Dim, Guard, Relation, Symbol, free_symbols, product
 from dlc.lowering.program import (
     Bind,
     Branch,
@@ -101,7 +102,7 @@ class _Run:
         )
         self.context, self.symbols, inputs, outputs, constants, arena = self.b.params
         self.tables = _Pointers(inputs, outputs, constants, arena)
-        widest = max([len(k.kernel.params) + len(k.symbols) + 2 for k in kernels] + [16])
+        widest = max([2 * len(k.kernel.params) + len(k.symbols) + 3 for k in kernels] + [16])
         self.args = self.b.stack(widest * SLOT)
         numbers = {
             symbol.name: self.b.load_invariant(self.b.byte_offset(self.symbols, i * SLOT), t.i64)
@@ -132,9 +133,11 @@ class _Run:
             self._step(number, step)
 
     def _step(self, number: int, step: Step) -> None:
+        zones = RedZones(self.b, self.program.red_zone, self.tables.arena, self.emitter)
         match step:
             case Launch():
-                self._launch(number, step)
+                with zones.around(self.context, number, step.buffers):
+                    self._launch(number, step)
             case Bind(symbol, buffer, element):
                 self._bind(symbol, buffer, element)
             case Set(symbols, values):
@@ -153,7 +156,8 @@ class _Run:
             case Repeat():
                 self._repeat(number, step)
             case Host():
-                self._host(step)
+                with zones.around(self.context, number, step.outputs):
+                    self._host(step)
 
     def _pointer(self, buffer: Buffer) -> t.Value:
         b, storage = self.b, buffer.storage
@@ -172,12 +176,20 @@ class _Run:
                 base = b.load(b.byte_offset(table, storage.index * 2 * SLOT), t.ptr)
         return b.byte_offset(base, self.emitter.dim(buffer.offset))
 
+    def _bytes(self, buffer: Buffer) -> t.Value:
+        """The bytes of a buffer; those of a constant as kernels read it."""
+        if buffer.storage.kind is StorageKind.CONSTANT:
+            return self.emitter.dim(buffer.storage.bytes)
+        return self.emitter.dim(product(buffer.type.physical_shape) * buffer.type.dtype.itemsize)
+
     def _launch(self, index: int, step: Launch) -> None:
         b, kernel = self.b, self.kernels[step.kernel]
         slots: list[t.Value] = [self._pointer(buffer) for buffer in step.buffers]
         slots += [self.emitter.dim(symbol) for symbol in kernel.symbols]
         if kernel.reports_faults:
-            slots += [b.byte_offset(self.context, 6 * SLOT), b.const(t.i64, index)]
+            slots += [b.byte_offset(self.context, FAULT * SLOT), b.const(t.i64, index)]
+        if b.module.debug:
+            slots += [self.emitter.dim(kernel.scratch), *map(self._bytes, step.buffers)]
         for position, value in enumerate(slots):
             b.store(value, b.byte_offset(self.args, position * SLOT))
         if not isinstance(kernel.scratch, int) and not free_symbols(kernel.scratch) <= set(

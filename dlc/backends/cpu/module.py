@@ -20,10 +20,17 @@ _UNROLL_DISABLE = '!0 = distinct !{!0, !1}\n!1 = !{!"llvm.loop.unroll.disable"}\
 
 
 class Module:
-    """Everything that becomes one object file for `target`."""
+    """Everything that becomes one object file for `target`.
 
-    def __init__(self, target: CpuTarget) -> None:
+    In a `debug` one kernels check the bounds of all their accesses, which `accesses` describes by number.
+    """
+
+    def __init__(self, target: CpuTarget, *, debug: bool = False) -> None:
         self.target = target
+        self.debug = debug
+        #: Bytes of each table, by its spelling.
+        self.table_bytes: dict[str, int] = {}
+        self._accesses: dict[str, int] = {}
         self._functions: dict[str, FunctionBuilder] = {}
         self._globals: dict[str, str] = {}
         self._declarations: dict[str, str] = {}
@@ -60,7 +67,17 @@ class Module:
         self._globals[name] = (
             f'@{name} = private unnamed_addr constant [{len(data)} x i8] c"{text}", align 64'
         )
+        self.table_bytes[f"@{name}"] = len(data)
         return t.Value(t.ptr, f"@{name}", None, None)
+
+    def access(self, what: str) -> int:
+        """The number of an access, or of several that are described alike."""
+        return self._accesses.setdefault(what, len(self._accesses))
+
+    @property
+    def accesses(self) -> tuple[str, ...]:
+        """The accesses that are checked, by number."""
+        return tuple(self._accesses)
 
     def declare(self, name: str, params: Sequence[t.IRType], returns: t.IRType = t.void) -> None:
         """Make an outside function or an intrinsic known; repeating the same declaration is fine."""

@@ -31,6 +31,9 @@ enum {
 
 #define DLC_NO_FAULT (-1)
 #define DLC_FAULT_CHUNK_BITS 40 /* fault = kernel << 40 | chunk */
+/* In code that checks its own accesses, a chunk with this bit is no chunk: the bits below are the number of an
+ * access that would have left its memory, or of a red zone that was written to. */
+#define DLC_FAULT_ACCESS (INT64_C(1) << 39)
 
 /* Runs one step of the program outside of native code. `buffers` are the step's operands and results in the
  * order of the program, `symbols` the current values of the model's symbols. 0 means success. */

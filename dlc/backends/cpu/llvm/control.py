@@ -103,7 +103,7 @@ class ControlOps(IntegerOps):
             iv = t.Value(t.i64, f"%i{self._number()}", scope, None)
             phis: Lines = []
             scope.lines.append(phis)
-            carried = [t.Value(v.type, f"%c{self._number()}", scope, None) for v in initial]
+            carried = [self._carried(v, scope) for v in initial]
             loop = Loop(iv, carried, scope)
             yield loop
             following = self._next_values(loop, initial)
@@ -127,7 +127,7 @@ class ControlOps(IntegerOps):
             self._start(body)
             phis: Lines = []
             scope.lines.append(phis)
-            carried = [t.Value(v.type, f"%c{self._number()}", scope, None) for v in initial]
+            carried = [self._carried(v, scope) for v in initial]
             loop = Loop(0, carried, scope)
             yield loop
             following = self._next_values(loop, initial)
@@ -223,11 +223,28 @@ class ControlOps(IntegerOps):
         self.value(condition, t.i1)
         self.effect(f"br {condition}, label %{then}, label %{otherwise}", condition)
 
+    def _carried(self, initial: t.Value, scope: Scope) -> t.Value:
+        """What a loop carries, at the start of a trip."""
+        value = t.Value(initial.type, f"%c{self._number()}", scope, None)
+        if self.bounds is not None and initial.type is t.ptr:
+            self.bounds.inherit(value, initial)
+        return value
+
+    def _phi(self, type: t.IRType, incoming: Sequence[tuple[t.Value, str]]) -> t.Value:
+        """The value that belongs to the block, by its label, from which this one was entered."""
+        ways = ", ".join(f"[{value.ref}, %{label}]" for value, label in incoming)
+        result = self.instruction(type, f"phi {type} {ways}")
+        if self.bounds is not None and type is t.ptr:
+            self.bounds.meet(result, incoming)
+        return result
+
     def _next_values(self, loop: Loop, initial: Sequence[t.Value]) -> list[t.Value]:
         if len(loop.next) != len(initial):
             raise InternalError(f"a loop carries {len(initial)} values, its body set {len(loop.next)}")
         values = [self.value(v, start.type) for v, start in zip(loop.next, initial)]
         self._check_in_scope(values)
+        if self.bounds is not None:
+            self.bounds.require_same(loop.carried, values)
         return values
 
     def _merge(
@@ -236,8 +253,8 @@ class ControlOps(IntegerOps):
         """The carried values after a loop: as they left it or, past the guard, as they would have entered."""
         results = []
         for end, start in zip(following, initial):
-            incoming = [f"[{end.ref}, %{latch}]"] + ([f"[{start.ref}, %{guard}]"] if guard else [])
-            results.append(self.instruction(end.type, f"phi {end.type} {', '.join(incoming)}"))
+            incoming = [(end, latch)] + ([(start, guard)] if guard else [])
+            results.append(self._phi(end.type, incoming))
         return tuple(results)
 
     def _join(self, ways: list[Branch], both: IfElse) -> tuple[t.Value, ...]:
@@ -247,8 +264,8 @@ class ControlOps(IntegerOps):
         for pair in zip(both.then.yields, both.otherwise.yields):
             typed = self._unify(*pair, default=t.i64)
             chosen = {id(both.then): typed[0], id(both.otherwise): typed[1]}
-            incoming = ", ".join(f"[{chosen[id(way)].ref}, %{way.end}]" for way in ways)
-            results.append(self.instruction(typed[0].type, f"phi {typed[0].type} {incoming}"))
+            incoming = [(chosen[id(way)], way.end or "") for way in ways]
+            results.append(self._phi(typed[0].type, incoming))
         return tuple(results)
 
 

@@ -15,6 +15,7 @@ from dlc.backends.cpu import types as t
 from dlc.errors import InternalError
 
 if TYPE_CHECKING:
+    from dlc.backends.cpu.llvm.bounds import Bounds
     from dlc.backends.cpu.module import Module
 
 #: Text in order: single lines and lists that are still growing.
@@ -69,6 +70,8 @@ class Emitter:
         self._block = "entry"
         self._counter = 0
         self._straight_line_only = False
+        #: What checks every access to memory, in code that is to be debugged.
+        self.bounds: Bounds | None = None
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -179,6 +182,10 @@ class Emitter:
                 raise InternalError(f"{name} takes {len(callee.params)} arguments, not {len(args)}")
             values = [self.value(a, p.type) for a, p in zip(args, callee.params)]
             returns = callee.returns
+            if callee.bounds is not None:
+                if self.bounds is None:
+                    raise InternalError(f"{name} checks bounds, which its caller does not know")
+                values += self.bounds.arguments(values)
         else:
             values = [a if isinstance(a, t.Value) else self.value(a) for a in args]
             self.module.declare(name, [v.type for v in values], returns)

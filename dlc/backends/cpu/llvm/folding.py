@@ -128,12 +128,16 @@ class Folding(Emitter):
             return t.constant(type, bits if op == "zext" else _signed(number, a.type))
         return self.pure(type, f"{op} {a} to {type}", a)
 
+    def displacement(self, pointer: t.Value) -> tuple[t.Value, int]:
+        """A pointer as another one and a constant distance in bytes."""
+        return self._displaced.get(pointer.ref, (pointer, 0))
+
     def _address(self, pointer: t.Value, index: t.Index, scale: int) -> t.Value:
         if isinstance(index, t.Value) and index.constant is not None:
             index = as_integer(index.constant)
         if not isinstance(index, t.Value):
             step = index * scale
-            base, known = self._displaced.get(pointer.ref, (pointer, 0))
+            base, known = self.displacement(pointer)
             if step + known == 0:
                 return base
             value = self.pure(t.ptr, f"getelementptr i8, {base}, i64 {step + known}", base)

@@ -220,7 +220,10 @@ class IntegerOps(Folding):
         text = f"select {condition}, {x}, {y}"
         if x.type.is_float:
             return self.instruction(x.type, text, condition, x, y)
-        return self.pure(x.type, text, condition, x, y)
+        chosen = self.pure(x.type, text, condition, x, y)
+        if self.bounds is not None and x.type is t.ptr:
+            self.bounds.choose(chosen, condition, x, y)
+        return chosen
 
     def zext(self, a: Index, type: t.IRType) -> Value:
         """Widen with zeros; the same type is left alone."""
@@ -252,8 +255,14 @@ class IntegerOps(Folding):
         Parts of the index from outer loops are added to the pointer first, so that they are hoisted; a
         constant part comes last, so that it becomes the displacement of the memory operand.
         """
-        return self._address(pointer, index, type.bytes)
+        return self._within(self._address(pointer, index, type.bytes), pointer)
 
     def byte_offset(self, pointer: Value, bytes: Index) -> Value:
         """The address `bytes` after `pointer`."""
-        return self._address(pointer, bytes, 1)
+        return self._within(self._address(pointer, bytes, 1), pointer)
+
+    def _within(self, address: Value, pointer: Value) -> Value:
+        """`address`, which was made from `pointer`."""
+        if self.bounds is not None:
+            self.bounds.inherit(address, pointer)
+        return address

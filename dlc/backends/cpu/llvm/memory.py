@@ -14,6 +14,7 @@ class MemoryOps(ControlOps):
 
     def load(self, pointer: t.Value, type: t.IRType, align: int | None = None) -> t.Value:
         """The value of `type` at `pointer`."""
+        pointer = self._place(pointer, type, "load of")
         return self.instruction(type, f"load {type}, {pointer}, align {_align(type, align)}", pointer)
 
     def load_invariant(self, pointer: t.Value, type: t.IRType, align: int | None = None) -> t.Value:
@@ -22,12 +23,14 @@ class MemoryOps(ControlOps):
         For memory that is readable wherever `pointer` is known and that nothing writes while the function
         runs: arguments, tables.
         """
+        pointer = self._place(pointer, type, "load of")
         text = f"load {type}, {pointer}, align {_align(type, align)}, !invariant.load !2"
         return self.pure(type, text, pointer)
 
     def store(self, value: t.Operand, pointer: t.Value, align: int | None = None) -> None:
         """Write `value` (a bare integer as i64) to `pointer`."""
         v = value if isinstance(value, t.Value) else self.value(value)
+        pointer = self._place(pointer, v.type, "store to")
         self.effect(f"store {v}, {pointer}, align {_align(v.type, align)}", v, pointer)
 
     def masked_load(
@@ -37,6 +40,8 @@ class MemoryOps(ControlOps):
         those.
         """
         fill = self._masked(mask, type, other)
+        if self.bounds is not None:
+            pointer = self.bounds.masked_place(pointer, mask, type, "masked load of")
         at = f"ptr align {_align(type, align)} {pointer.ref}"
         name = f"llvm.masked.load.{type.suffix}.p0"
         return self.intrinsic(name, type, pointer, mask, fill, params=f"{at}, {mask}, {fill}")
@@ -44,6 +49,8 @@ class MemoryOps(ControlOps):
     def masked_store(self, value: t.Value, pointer: t.Value, mask: t.Value, align: int | None = None) -> None:
         """Write the lanes of the vector `value` whose `mask` is set."""
         self._masked(mask, value.type, 0)
+        if self.bounds is not None:
+            pointer = self.bounds.masked_place(pointer, mask, value.type, "masked store to")
         at = f"ptr align {_align(value.type, align)} {pointer.ref}"
         name = f"llvm.masked.store.{value.type.suffix}.p0"
         self.intrinsic_effect(name, value, pointer, mask, params=f"{value}, {at}, {mask}")
@@ -61,6 +68,8 @@ class MemoryOps(ControlOps):
         `indices` are i32 or i64 lanes, signed.
         """
         type = t.vector(indices.type.lanes, element)
+        if self.bounds is not None:
+            base, indices = self.bounds.gathered_place(base, indices, element, mask, "gather from")
         pointers = self._pointers(base, indices, element)
         mask = self.const(type.with_element(t.i1), 1) if mask is None else mask
         fill = self._masked(mask, type, other)
@@ -70,6 +79,9 @@ class MemoryOps(ControlOps):
 
     def scatter(self, value: t.Value, base: t.Value, indices: t.Value, mask: t.Value | None = None) -> None:
         """Write lane after lane, in order, `value[lane]` to `base[indices[lane]]` where `mask` is set."""
+        if self.bounds is not None:
+            element = value.type.element
+            base, indices = self.bounds.gathered_place(base, indices, element, mask, "scatter to")
         pointers = self._pointers(base, indices, value.type.element)
         mask = self.const(value.type.with_element(t.i1), 1) if mask is None else mask
         self._masked(mask, value.type, 0)
@@ -100,11 +112,16 @@ class MemoryOps(ControlOps):
 
     def memcpy(self, destination: t.Value, source: t.Value, bytes: t.Index) -> None:
         """Copy `bytes` between regions that do not overlap."""
+        if self.bounds is not None:
+            bytes = self.bounds.length(source, bytes, "copy from")
+            bytes = self.bounds.length(destination, bytes, "copy to")
         size, volatile = self.value(bytes), self.const(t.i1, 0)
         self.intrinsic_effect("llvm.memcpy.p0.p0.i64", destination, source, size, volatile)
 
     def memset(self, destination: t.Value, byte: t.Operand, bytes: t.Index) -> None:
         """Set `bytes` bytes to the i8 `byte`."""
+        if self.bounds is not None:
+            bytes = self.bounds.length(destination, bytes, "filling of")
         fill, size, volatile = self.value(byte, t.i8), self.value(bytes), self.const(t.i1, 0)
         self.intrinsic_effect("llvm.memset.p0.i64", destination, fill, size, volatile)
 
@@ -116,7 +133,12 @@ class MemoryOps(ControlOps):
             raise InternalError(f"a stack block of {bytes} bytes")
         ref = f"%s{self._number()}"
         self._entry.append(f"  {ref} = alloca [{bytes} x i8], align {align}")
-        return t.Value(t.ptr, ref, None, None)
+        block = t.Value(t.ptr, ref, None, None)
+        if self.bounds is not None:
+            end = f"%s{self._number()}"
+            self._entry.append(f"  {end} = getelementptr i8, {block}, i64 {bytes}")
+            self.bounds.enter_block(block, t.Value(t.ptr, end, None, None), bytes)
+        return block
 
     def atomic(self, op: str, pointer: t.Value, operand: t.Operand, type: t.IRType = t.i64) -> t.Value:
         """Atomically replace the integer at `pointer` by `old op operand` (add, min, umin, max, or, xchg
@@ -125,20 +147,27 @@ class MemoryOps(ControlOps):
         Ordered as acquire and release.
         """
         v = self.value(operand, type)
+        pointer = self._place(pointer, type, "update of")
         text = f"atomicrmw {op} {pointer}, {v} acq_rel, align {_align(type, None)}"
         return self.instruction(type, text, pointer, v)
 
     def load_atomic(self, pointer: t.Value, type: t.IRType = t.i64, ordering: str = "acquire") -> t.Value:
         """Load an integer atomically ("monotonic" or "acquire")."""
+        pointer = self._place(pointer, type, "load of")
         text = f"load atomic {type}, {pointer} {ordering}, align {_align(type, None)}"
         return self.instruction(type, text, pointer)
 
     def store_atomic(self, value: t.Value, pointer: t.Value, ordering: str = "release") -> None:
         """Store an integer atomically ("monotonic" or "release")."""
+        pointer = self._place(pointer, value.type, "store to")
         text = f"store atomic {value}, {pointer} {ordering}, align {_align(value.type, None)}"
         self.effect(text, value, pointer)
 
     # -- parts -------------------------------------------------------------------------------------
+
+    def _place(self, pointer: t.Value, type: t.IRType, what: str) -> t.Value:
+        """Where to access a value of `type` instead of `pointer`, in code that checks bounds."""
+        return pointer if self.bounds is None else self.bounds.place(pointer, type.bytes, what)
 
     def _masked(self, mask: t.Value, type: t.IRType, other: t.Operand) -> t.Value:
         """Check a mask against the vector type it selects from; `other` as a value of that type."""
