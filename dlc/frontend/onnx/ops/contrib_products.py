@@ -84,7 +84,7 @@ def _named_parameters(ctx: NodeContext) -> dict[str, float]:
 def fused_conv(ctx: NodeContext) -> Value:
     """Conv, plus an optional tensor of the result's shape, then an activation."""
     operands = ctx.required(0), ctx.required(1), ctx.optional(2)
-    return _finished(ctx, standard(ctx, "Conv", *operands, attributes=kept(ctx, *WINDOW)))
+    return finished(ctx, standard(ctx, "Conv", *operands, attributes=kept(ctx, *WINDOW)))
 
 
 @contrib("NhwcConv", (2, 3), " ".join(WINDOW))
@@ -96,7 +96,7 @@ def nhwc_conv(ctx: NodeContext) -> Value:
 @contrib("NhwcFusedConv", (2, 4), " ".join(("activation", "activation_params", *WINDOW)))
 def nhwc_fused_conv(ctx: NodeContext) -> Value:
     """NhwcConv, plus an optional tensor of the result's shape, then an activation."""
-    return _finished(ctx, _channels_last_conv(ctx))
+    return finished(ctx, _channels_last_conv(ctx))
 
 
 def _channels_last_conv(ctx: NodeContext) -> Value:
@@ -104,7 +104,7 @@ def _channels_last_conv(ctx: NodeContext) -> Value:
     return channels_last(ctx, standard(ctx, "Conv", x, w, bias, attributes=kept(ctx, *WINDOW)))
 
 
-def _finished(ctx: NodeContext, product: Value) -> Value:
+def finished(ctx: NodeContext, product: Value) -> Value:
     """`product` plus operand 3, if there is one, and the activation that the node names."""
     total = ctx.optional(3)
     if total is not None:
