@@ -124,7 +124,7 @@ class _Run:
         return node.op.evaluate(operands, self.number)
 
     def _region(self, region: Graph, operands: Sequence[Array | None]) -> list[Array]:
-        """The outputs of a region for its inputs, in order; None among them is an optional without a value."""
+        """The outputs of a region for its inputs, in order; None is an optional without a value."""
         feeds: dict[str, Any] = {v.name: x for v, x in zip(region.inputs, operands, strict=True)}
         return _Run(region, feeds, self.env, self.limits).results()
 

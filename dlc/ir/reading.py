@@ -17,6 +17,7 @@ from dlc.ir.types import (
     FillKind,
     Halo,
     Layout,
+    NoTensorType,
     OpenTensorType,
     OptionalType,
     SequenceType,
@@ -175,6 +176,8 @@ def read_element_type(line: Line, symbols: Mapping[str, Symbol]) -> ElementType:
     dtype = _read_dtype(line)
     if line.accept("...]"):
         return OpenTensorType(dtype, None)
+    if line.accept("none]"):
+        return NoTensorType(dtype)
     return OpenTensorType(
         dtype, tuple(line.listed(lambda: None if line.accept("?") else read_dim(line, ",]", symbols), "]"))
     )

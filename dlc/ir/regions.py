@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dlc.ir.dims import free_symbols, known_equal
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops.control import If, Loop, same_kind
-from dlc.ir.types import TensorType, Type
+from dlc.ir.types import TensorType, Type, join, opened
 
 
 def region_problems(node: Node) -> Iterator[str]:
@@ -50,12 +50,14 @@ def _fit(region: Graph, what: str, values: Sequence[Value], types: Sequence[Type
     if len(values) != len(types):
         yield f"region {region.name} has {len(values)} {what}s where {len(types)} belong"
     for value, type_ in zip(values, types):
-        if not same_kind(value.type, type_) or not _extents_fit(value.type, type_):
+        narrow, wide = (type_, value.type) if what == "input" else (value.type, type_)
+        if not same_kind(narrow, wide) or not _extents_fit(narrow, wide):
             yield f"the {what} %{value.name} of region {region.name} is {value.type}, not {type_}"
 
 
-def _extents_fit(left: Type, right: Type | None) -> bool:
-    if not isinstance(left, TensorType) or not isinstance(right, TensorType):
-        return True
-    pairs = zip(left.shape, right.shape)
+def _extents_fit(narrow: Type | None, wide: Type | None) -> bool:
+    """Whether what is of the one type can be of the other."""
+    if not isinstance(narrow, TensorType) or not isinstance(wide, TensorType):
+        return narrow is None or wide is None or join(opened(narrow), opened(wide)) == opened(wide)
+    pairs = zip(narrow.shape, wide.shape)
     return all(known_equal(a, b) or free_symbols(a) or free_symbols(b) for a, b in pairs)

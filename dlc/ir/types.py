@@ -187,6 +187,16 @@ class OpenTensorType:
 
 
 @dataclasses.dataclass(frozen=True)
+class NoTensorType:
+    """The type of the elements of a sequence that has none, of which only the element type is known."""
+
+    dtype: DType
+
+    def __str__(self) -> str:
+        return f"{self.dtype.text}[none]"
+
+
+@dataclasses.dataclass(frozen=True)
 class SequenceType:
     """A list of values of one type."""
 
@@ -206,8 +216,8 @@ class OptionalType:
         return f"optional<{self.element}>"
 
 
-ElementType: TypeAlias = OpenTensorType | SequenceType | OptionalType
-Type: TypeAlias = TensorType | OpenTensorType | SequenceType | OptionalType
+ElementType: TypeAlias = OpenTensorType | NoTensorType | SequenceType | OptionalType
+Type: TypeAlias = TensorType | OpenTensorType | NoTensorType | SequenceType | OptionalType
 
 
 def type_dims(type_: Type) -> tuple[Dim, ...]:
@@ -217,12 +227,16 @@ def type_dims(type_: Type) -> tuple[Dim, ...]:
             return shape
         case OpenTensorType(shape=shape):
             return tuple(dim for dim in shape or () if dim is not None)
+        case NoTensorType():
+            return ()
     return type_dims(type_.element)
 
 
 def element_dtype(type_: Type) -> DType:
     """The element type of the tensors that values of a type consist of."""
-    return type_.dtype if isinstance(type_, TensorType | OpenTensorType) else element_dtype(type_.element)
+    if isinstance(type_, SequenceType | OptionalType):
+        return element_dtype(type_.element)
+    return type_.dtype
 
 
 def is_object(type_: Type) -> bool:
@@ -250,6 +264,10 @@ def join(left: ElementType, right: ElementType) -> ElementType | None:
         case SequenceType(), SequenceType():
             element = join(left.element, right.element)
             return None if element is None else SequenceType(element)
+        case NoTensorType(dtype), OpenTensorType() | NoTensorType():
+            return right if right.dtype is dtype else None
+        case OpenTensorType(), NoTensorType():
+            return join(right, left)
         case OptionalType(), _:
             element = join(left.element, right.element if isinstance(right, OptionalType) else right)
             return None if element is None else OptionalType(element)
@@ -273,3 +291,4 @@ def without(type_: ElementType, hidden: Callable[[Dim], bool]) -> ElementType:
             return SequenceType(without(element, hidden))
         case OptionalType(element):
             return OptionalType(without(element, hidden))
+    return type_

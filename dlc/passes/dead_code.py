@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from dlc.ir.dims import Dim, free_symbols
 from dlc.ir.graph import Graph, Node, ShapeSource
+from dlc.ir.liveness import drop_unread_captures
 from dlc.ir.operator import operator_dims
 from dlc.ir.types import type_dims
 from dlc.passes.pass_base import Numerics, Pass, Property, Statistics
@@ -17,7 +18,8 @@ from dlc.passes.pass_base import Numerics, Pass, Property, Statistics
 class DeadCode(Pass):
     """Keep what an output, or a symbol that something live speaks of, depends on; drop all other nodes.
 
-    Graph inputs stay, whether read or not. A node with regions lives and dies as a whole.
+    Graph inputs stay, whether read or not. A node with regions lives and dies as a whole; what its regions do
+    not read, it does not either.
 
     Example: with output %y only,
 
@@ -35,6 +37,8 @@ class DeadCode(Pass):
     keeps: ClassVar[frozenset[Property]] = frozenset(Property)
 
     def apply(self, graph: Graph) -> Statistics:
+        for node in graph.nodes:
+            drop_unread_captures(node)
         live = live_nodes(graph)
         dead = [node for node in graph.nodes if node not in live]
         graph.erase(dead)

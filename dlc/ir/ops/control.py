@@ -13,7 +13,8 @@ common is a symbol of the graph around the node, bound from the result (`dlc.ir.
             results  (*carried, *stacked elements)
 
 Inside a Loop's body an extent of a carried value that may change is a symbol of the body, `shape(%input,
-axis)`. `dlc.ir.evaluate` runs regions; the operators themselves define types only.
+axis)`; the type of a carried sequence or optional has all that the value may be. `dlc.ir.evaluate` runs
+regions; the operators themselves define types only.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import ClassVar
 from dlc.ir.dims import Dim
 from dlc.ir.dtypes import DType
 from dlc.ir.operator import InferenceError, Operator, OperatorClass, tensor
-from dlc.ir.types import TensorType, Type
+from dlc.ir.types import TensorType, Type, join
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,10 +86,12 @@ class Loop(Operator):
 
 
 def same_kind(left: Type | None, right: Type | None) -> bool:
-    """Whether two types differ in extents at most."""
+    """Whether two types differ in extents at most; in sequences and optionals, in ranks too."""
     if isinstance(left, TensorType) and isinstance(right, TensorType):
         return left.dtype is right.dtype and left.rank == right.rank
-    return left == right
+    if left is None or right is None or isinstance(left, TensorType) or isinstance(right, TensorType):
+        return left == right
+    return join(left, right) is not None
 
 
 def _check_condition(operand: Type | None) -> None:

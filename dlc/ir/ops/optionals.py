@@ -13,32 +13,20 @@ from dlc.ir.dtypes import DType
 from dlc.ir.operator import EvaluateDim, InferenceError
 from dlc.ir.ops.movement import Movement
 from dlc.ir.ops.sequences import check_array
-from dlc.ir.types import (
-    ElementType,
-    OpenTensorType,
-    OptionalType,
-    SequenceType,
-    TensorType,
-    Type,
-    join,
-    opened,
-)
+from dlc.ir.types import OpenTensorType, OptionalType, SequenceType, TensorType, Type, join, opened
 
 
 @dataclasses.dataclass(frozen=True)
 class Optional(Movement):
-    """An optional that holds the operand, a tensor or sequence; without one it is empty.
+    """An optional that holds the operand, a tensor or sequence; without one it is empty."""
 
-    `element` is the type of what it may hold.
-    """
-
-    element: ElementType
+    type: OptionalType
 
     def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
         operand = inputs[0] if inputs else None
-        if operand is not None and join(opened(operand), self.element) != self.element:
-            raise InferenceError(f"an optional of {self.element} cannot hold {operand}")
-        return (OptionalType(self.element),)
+        if operand is not None and join(opened(operand), self.type.element) != self.type.element:
+            raise InferenceError(f"an {self.type} cannot hold {operand}")
+        return (self.type,)
 
     def evaluate(self, inputs: Sequence[Any], dim: EvaluateDim) -> tuple[Any, ...]:
         return (inputs[0] if inputs else None,)

@@ -17,7 +17,16 @@ from dlc.ir.dtypes import DType, from_numpy
 from dlc.ir.operator import Array, EvaluateDim, InferenceError, tensor
 from dlc.ir.ops.common import given
 from dlc.ir.ops.movement import Movement
-from dlc.ir.types import ElementType, OpenTensorType, SequenceType, TensorType, Type, join, opened
+from dlc.ir.types import (
+    ElementType,
+    NoTensorType,
+    OpenTensorType,
+    SequenceType,
+    TensorType,
+    Type,
+    join,
+    opened,
+)
 
 
 def sequence(operand: Type | None, what: str) -> SequenceType:
@@ -32,15 +41,15 @@ def _tensor_in(operand: Type | None, what: str) -> ElementType:
     return operand if isinstance(operand, OpenTensorType) else opened(tensor(operand, what))
 
 
-def _joined(elements: Sequence[ElementType]) -> ElementType:
+def joined(elements: Sequence[ElementType]) -> ElementType:
     """The type of all `elements`; InferenceError when they have none in common."""
-    joined = elements[0]
+    result = elements[0]
     for element in elements[1:]:
-        both = join(joined, element)
+        both = join(result, element)
         if both is None:
-            raise InferenceError(f"a sequence cannot hold both {joined} and {element}")
-        joined = both
-    return joined
+            raise InferenceError(f"a sequence cannot hold both {result} and {element}")
+        result = both
+    return result
 
 
 def _check_position(operand: Type | None) -> None:
@@ -72,15 +81,16 @@ def check_array(array: Any, type_: TensorType | OpenTensorType, what: str) -> No
 
 @dataclasses.dataclass(frozen=True)
 class SequenceConstruct(Movement):
-    """The operands as a sequence of elements of the type `element`, which has that of all of them."""
+    """The operands as a sequence; `type` is that of the result, whose element type has all operands."""
 
-    element: ElementType
+    type: SequenceType
 
     def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
+        element = self.type.element
         parts = [_tensor_in(operand, f"operand {index}") for index, operand in enumerate(inputs)]
-        if join(_joined([self.element, *parts]), self.element) != self.element:
-            raise InferenceError(f"an operand is none of {self.element}")
-        return (SequenceType(self.element),)
+        if joined([element, *parts]) != element:
+            raise InferenceError(f"an operand is none of {element}")
+        return (self.type,)
 
     def evaluate(self, inputs: Sequence[Any], dim: EvaluateDim) -> tuple[Any, ...]:
         return (list(inputs),)
@@ -98,7 +108,7 @@ class SequenceAt(Movement):
 
     def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
         element = sequence(inputs[0], "the operand").element
-        if not isinstance(element, OpenTensorType) or element.dtype is not self.type.dtype:
+        if not isinstance(element, OpenTensorType | NoTensorType) or element.dtype is not self.type.dtype:
             raise InferenceError(f"a {self.type} cannot come out of {inputs[0]}")
         _check_position(inputs[1])
         return (self.type,)
@@ -118,7 +128,7 @@ class SequenceInsert(Movement):
         element = sequence(inputs[0], "the operand").element
         if len(inputs) > 2 and inputs[2] is not None:
             _check_position(inputs[2])
-        return (SequenceType(_joined([element, _tensor_in(inputs[1], "the new element")])),)
+        return (SequenceType(joined([element, _tensor_in(inputs[1], "the new element")])),)
 
     def evaluate(self, inputs: Sequence[Any], dim: EvaluateDim) -> tuple[Any, ...]:
         elements = list(inputs[0])
