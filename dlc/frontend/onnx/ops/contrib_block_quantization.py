@@ -32,6 +32,13 @@ def matmul_nbits(ctx: NodeContext) -> Value:
     return biased(ctx, matrix_product(ctx, ctx.required(0), weights), ctx.optional(5))
 
 
+def unpacked(packed: Array, bits: int, count: int) -> Array:
+    """The first `count` numbers of each last row of bytes, lowest bits first, one element each."""
+    parts = packed[..., None] >> (np.arange(8 // bits, dtype=np.uint8) * bits)
+    numbers = (parts & ((1 << bits) - 1)).reshape(*packed.shape[:-1], -1)[..., :count]
+    return np.ascontiguousarray(numbers).astype(_STORED[bits].numpy)
+
+
 class _Weights:
     """The operands of MatMulNBits that describe the weights, checked."""
 
@@ -79,9 +86,7 @@ class _Weights:
             ctx.fail(
                 f"{packed.size} elements of type {packed.dtype} do not hold {self.rows} x {count} numbers"
             )
-        parts = packed.reshape(self.rows, -1, 1) >> (np.arange(per_byte, dtype=np.uint8) * self.bits)
-        numbers = (parts & ((1 << self.bits) - 1)).reshape(self.rows, -1)[:, :count]
-        return np.ascontiguousarray(numbers).astype(_STORED[self.bits].numpy)
+        return unpacked(packed.reshape(self.rows, -1), self.bits, count)
 
     def _zero_point(self) -> Array:
         """The zero points [N, blocks], in the type of the stored weights or as floats."""

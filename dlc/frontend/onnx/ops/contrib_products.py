@@ -1,4 +1,6 @@
-"""onnxruntime's matrix products and convolutions that were fused with what follows, or take channels last."""
+"""onnxruntime's matrix products and convolutions that were fused with what follows, or take channels last;
+distances of rows.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,12 @@ import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.extension import contrib, kept, refuse, standard
-from dlc.frontend.onnx.geometry import static_ints, transposed
+from dlc.frontend.onnx.geometry import require_equal, reshape, static_ints, transposed
 from dlc.frontend.onnx.operands import require_fits
 from dlc.frontend.onnx.ops.contrib_activations import FUSABLE, fused_activation
 from dlc.ir.graph import Value
-from dlc.ir.ops.pointwise import Binary
+from dlc.ir.ops.pointwise import Binary, Unary
+from dlc.ir.ops.reduction import Reduce
 
 #: The attributes of a convolution.
 WINDOW = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
@@ -78,6 +81,24 @@ def _named_parameters(ctx: NodeContext) -> dict[str, float]:
     """The attributes activation_alpha and the like, under the names that the activation calls them."""
     names = [name for name in ("alpha", "beta", "gamma") if ctx.has(f"activation_{name}")]
     return {name: ctx.float(f"activation_{name}") for name in names}
+
+
+@contrib("CDist", (2, 2), "metric")
+def pairwise_distance(ctx: NodeContext) -> Value:
+    """The distance of each row of a [M, K] from each of b [N, K], or by default its square."""
+    a, b = ctx.required(0), ctx.required(1)
+    metric = ctx.string("metric", "sqeuclidean")
+    if metric not in ("euclidean", "sqeuclidean"):
+        ctx.unsupported(f"the metric is {metric!r}", "compute it from the standard's operators")
+    for operand in (a, b):
+        if operand.tensor.rank != 2:
+            ctx.fail(f"%{operand.name} must be a matrix, but is {operand.type}")
+    (rows, width), (others, _) = a.tensor.shape, b.tensor.shape
+    require_equal(ctx, width, b.tensor.shape[1], "the columns of both matrices")
+    first, second = reshape(ctx, a, (rows, 1, width)), reshape(ctx, b, (1, others, width))
+    difference = ctx.builder.add(Binary("sub"), first, second)
+    squares = ctx.add(Reduce("sum_square", (2,), keepdims=False), difference)
+    return ctx.add(Unary("sqrt"), squares) if metric == "euclidean" else squares
 
 
 @contrib("FusedConv", (2, 4), " ".join(("activation", "activation_params", *WINDOW)))
