@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from dlc.frontend.onnx.importer import import_model
+from dlc.errors import Error, InputError, ModelError, UnsupportedError
+from dlc.frontend.onnx.importer import ImportedModel, import_model
 from dlc.ir.evaluate import evaluate
 from dlc.ir.verify import verify
 from dlc.passes.pipeline import default_pipeline
@@ -28,3 +30,140 @@ def test_passes_keep_the_meaning(case: Case) -> None:
     for run in runs(case):
         results = evaluate(model.graph, run.feeds)
         assert_judged_right(run, [results[name] for name in model.outputs])
+
+
+# --- results of different ranks
+
+SQUEEZE = """main (float[n, m] x) => (float[a] y) {{
+  zero = Constant <value_int = 0> ()
+  one = Constant <value_int = 1> ()
+  ones = Constant <value_ints = [1]> ()
+  shape = Shape(x)
+  m0 = Gather(shape, one)
+  {condition}
+  y = If (c) <then_branch = yes () => ({yes}) {{ {yes} = {first} }},
+      else_branch = no () => ({no}) {{ {no} = {second} }}>
+}}"""
+SQUEEZED, WHOLE = "Squeeze(x, ones)", "Exp(x)"
+
+
+def squeezing(condition: str, first: str = SQUEEZED, second: str = WHOLE) -> ImportedModel:
+    text = SQUEEZE.format(condition=condition, yes="p", no="q", first=first, second=second)
+    return import_model(Case("squeezing", text, lambda rng: []).model(), shapes=None)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "c = Equal(m0, one)",
+        "c0 = Equal(m0, one)  c = Reshape(c0, ones)",
+        "c0 = Equal(m0, one)  c1 = Cast <to = 7> (c0)  c = Cast <to = 9> (c1)",
+        "c0 = Equal(m0, one)  c1 = Not(c0)  c = Not(c1)",
+        "less = Sub(m0, one)  c1 = Cast <to = 9> (less)  c = Not(c1)",
+    ],
+)
+def test_a_squeeze_of_one_axis_is_assumed_to_happen(condition: str) -> None:
+    """What exporters write for it; sizes for which the result would have another rank are refused."""
+    model = squeezing(condition)
+    verify(model.graph)
+    x = np.arange(4, dtype=np.float32)[:, None]
+    assert evaluate(model.graph, {"x": x})["y"].tolist() == [0, 1, 2, 3]
+    with pytest.raises(InputError, match=r"\[4, 1\] is needed"):
+        evaluate(model.graph, {"x": np.zeros((4, 2), np.float32)})
+
+
+def test_the_squeeze_may_stand_in_the_other_branch() -> None:
+    model = squeezing("c0 = Equal(m0, one)  c = Not(c0)", WHOLE, SQUEEZED)
+    x = np.arange(3, dtype=np.float32)[:, None]
+    assert evaluate(model.graph, {"x": x})["y"].tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match=r"\[4, 1\] is needed"):
+        evaluate(model.graph, {"x": np.zeros((4, 2), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("condition", "rank"),
+    [
+        ("c = Constant <value = bool {1}> ()", 1),
+        ("c = Constant <value = bool[1] {0}> ()", 2),
+        ("none = Constant <value_int = -1> ()  c = LessOrEqual(m0, none)", 2),
+        ("none = Constant <value_int = -1> ()  c = GreaterOrEqual(none, m0)", 2),
+        ("none = Constant <value_int = -1> ()  c = Greater(m0, none)", 1),
+        ("c = Less(m0, m0)", 2),
+        ("twice = Add(m0, m0)  odd = Add(twice, one)  c = Equal(twice, odd)", 2),
+        ("r = Size(shape)  two = Add(one, one)  c = Equal(r, two)", 1),
+    ],
+)
+def test_a_condition_that_is_known_takes_its_branch(condition: str, rank: int) -> None:
+    model = squeezing(condition)
+    assert not any(node.regions for node in model.graph.nodes)
+    assert model.graph.outputs[0].tensor.rank == rank
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "c = Less(m0, ones)",
+        "s = ReduceSum <keepdims = 0> (x)  c = Cast <to = 9> (s)",
+        "s = ReduceSum <keepdims = 0> (x)  i = Cast <to = 7> (s)  c = Equal(i, one)",
+    ],
+)
+def test_a_rank_that_depends_on_data_is_refused(condition: str) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        squeezing(condition)
+    (finding,) = caught.value.findings
+    assert finding.operator == "If" and finding.node.startswith("If_")
+    assert "the rank of output 0 depends on data: it is f32[n] or f32[n, m]" in finding.reason
+    assert "same rank" in (finding.hint or "")
+
+
+def test_sizes_may_be_fixed_where_they_decide_the_rank() -> None:
+    text = SQUEEZE.format(condition="c = Less(m0, one)", yes="p", no="q", first=SQUEEZED, second=WHOLE)
+    model = import_model(Case("squeezing", text, lambda rng: []).model(), shapes={"x": ["n", 3]})
+    assert model.graph.outputs[0].tensor.rank == 2
+
+
+# --- what is not valid, or not compiled
+
+
+def refused(text: str, error: type[Error], opset: int = 18) -> Error:
+    with pytest.raises(error) as caught:
+        import_model(Case("refused", text, lambda rng: [], opset).model())
+    return caught.value
+
+
+LOOP = """main (float[n] x, int64 trip) => (float[m] y) {{
+  y = Loop (trip, "", x) <body = step ({inputs}) => ({outputs}) {{ on = Identity(go)  {nodes} }}>
+}}"""
+
+
+def test_a_state_whose_rank_changes_is_refused() -> None:
+    text = LOOP.format(
+        inputs="int64 i, bool go, float[n] h",
+        outputs="bool on, float[a, b] g",
+        nodes="axis = Constant <value_ints = [0]> ()  g = Unsqueeze(h, axis)",
+    )
+    error = refused(text, UnsupportedError)
+    assert "the rank of a state changes: state 0 starts as f32[n]" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "nodes", "message"),
+    [
+        ("int64 i, bool go", "bool on, float[n] g", "g = Exp(x)", "do not fit 1 states"),
+        ("int64 i, bool go, float[n] h", "bool on", "", "do not fit 1 states"),
+        ("int64 i, bool go, float[n] h", "bool on, int64[n] g", "g = Cast <to = 7> (h)", "starts as f32"),
+    ],
+)
+def test_bodies_that_do_not_fit_are_refused(inputs: str, outputs: str, nodes: str, message: str) -> None:
+    error = refused(LOOP.format(inputs=inputs, outputs=outputs, nodes=nodes), ModelError)
+    assert message in str(error) and (error.node or "").startswith("Loop")
+
+
+def test_a_branch_with_another_number_of_results_is_refused() -> None:
+    text = """main (float[n] x, bool c) => (float[n] y) {
+      y = If (c) <then_branch = yes () => (float[n] a, float[n] a) { a = Exp(x) },
+        else_branch = no () => (float[n] b) { b = Neg(x) }>
+    }"""
+    assert "then_branch has 2 outputs, not 1" in str(refused(text, ModelError))
+    other = text.replace("float[n] a, float[n] a", "float[n] a").replace("b = Neg(x)", "b = Shape(x)")
+    assert "output 0 is" in str(refused(other, ModelError))

@@ -120,7 +120,7 @@ class OpenExtents:
         if any(shape is None or len(shape) != first.rank for shape in shapes):
             self._ctx.unsupported(
                 f"the rank of output {index} depends on data: it is {' or '.join(map(str, types))}",
-                "fix the sizes that the condition depends on with shapes={...}",
+                "let both branches give the same rank; where sizes decide, fix them with shapes={...}",
             )
         extents = [self._extent(index, axis, column) for axis, column in enumerate(zip(*shapes))]
         return first.with_shape(extents)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dlc.frontend.onnx.conditions import question
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import require
 from dlc.frontend.onnx.loops import Iteration, add_loop
 from dlc.frontend.onnx.regions import OpenExtents, Region, share_captures
 from dlc.frontend.onnx.registry import importer
-from dlc.ir.dims import Dim, Relation, to_text
+from dlc.ir.dims import Dim, Guard, Relation, to_text
 from dlc.ir.graph import Value
 from dlc.ir.ops.control import If
-from dlc.ir.ops.movement import Reshape
-from dlc.ir.ops.pointwise import Cast, Compare
 from dlc.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -26,15 +25,19 @@ _ENDLESS = 1 << 40
 
 @importer("If")
 def if_(ctx: NodeContext) -> Sequence[Value]:
-    """The branch that a constant condition takes, in place of the node; otherwise both as regions."""
+    """The branch that a known condition takes, in place of the node; otherwise both as regions."""
     condition = ctx.single(0)
     known = ctx.constant(0)
-    if known is not None:
-        return ctx.importer.inline(_branch(ctx, bool(known.item())), ctx)
+    asked = question(ctx, condition)
+    taken = bool(known.item()) if known is not None else None if asked is None else asked.known()
+    if taken is not None:
+        return ctx.importer.inline(_branch(ctx, taken), ctx)
     ways = [Region(ctx, "then_branch"), Region(ctx, "else_branch")]
     outputs = [way.run(_branch(ctx, taken)) for way, taken in zip(ways, (True, False))]
-    if any(_ranks_differ(*column) for column in zip(*outputs)) and _assume_equal(ctx, condition):
-        return ctx.importer.inline(_branch(ctx, True), ctx)
+    compares = asked is not None and asked.relation in (Relation.EQ, Relation.NE)
+    if asked is not None and compares and any(_ranks_differ(*column) for column in zip(*outputs)):
+        _assume_equal(ctx, asked)
+        return ctx.importer.inline(_branch(ctx, asked.relation is Relation.EQ), ctx)
     inner = {symbol for way in ways for symbol in way.symbols}
     extents = OpenExtents(ctx, inner.__contains__, [name or "unused" for name in ctx.output_names])
     types = tuple(
@@ -63,27 +66,18 @@ def _ranks_differ(left: Value, right: Value) -> bool:
     return tensors and left.tensor.rank != right.tensor.rank
 
 
-def _assume_equal(ctx: NodeContext, condition: Value) -> bool:
-    """Whether the condition asks if two sizes are equal; that they are is then a guard of the graph.
+def _assume_equal(ctx: NodeContext, asked: Guard) -> None:
+    """Let the graph require that the two sizes are equal that a condition compares.
 
     Exporters write so for a squeeze of one axis, whose result has another rank where the extent is not 1.
     What follows is made for one rank, and a squeeze is there because the extent is to be 1.
     """
-    node = condition.producer
-    while node is not None and isinstance(node.op, Reshape | Cast):
-        node = node.operands[0].producer
-    if node is None or node.op != Compare("eq"):
-        return False
-    sides = [ctx.importer.known_dims(value) for value in node.operands]
-    if any(side is None or side.size != 1 for side in sides):
-        return False
-    left, right = (side.item() for side in sides if side is not None)
+    left, right = asked.left, asked.right
     message = (
         f"an extent is {to_text(left)}, but must be {to_text(right)}: otherwise results have another rank, "
         "for which this model is not compiled"
     )
     require(ctx, Relation.EQ, left, right, message)
-    return True
 
 
 @importer("Loop")
