@@ -8,6 +8,7 @@ import pytest
 import dlc
 from tests.helpers.control_models import Case
 from tests.helpers.judged import CASES, assert_judged_right, runs
+from tests.helpers.loop_models import SCAN_LENGTHS
 from tests.helpers.native import TARGETS
 
 
@@ -64,3 +65,18 @@ def test_negative_computed_extents_are_refused() -> None:
         assert model(np.array([2, 3]), np.array([1, 2]))["y"].tolist() == [1] * 12
         with pytest.raises(dlc.ShapeError, match="is negative"):
             model(np.array([2, 3]), np.array([-1, -2]))
+
+
+@pytest.mark.parametrize("lengths", [(5, 1), (1, -1)])
+def test_lengths_of_sequences_out_of_range_are_refused(lengths: tuple[int, ...]) -> None:
+    feeds = {
+        "lengths": np.array(lengths),
+        "h": np.zeros((2, 3), np.float32),
+        "x": np.zeros((2, 4, 3), np.float32),
+        "z": np.zeros((2, 4, 3), np.float32),
+    }
+    with dlc.compile(SCAN_LENGTHS.model(), cache=False) as model:
+        with pytest.raises(dlc.ShapeError, match="length of a sequence") as caught:
+            model(feeds)
+        assert (caught.value.node or "").startswith("Scan")
+        assert model({**feeds, "lengths": np.array([4, 0])})["all"].shape == (2, 4, 3)

@@ -375,6 +375,65 @@ SCAN_LSTM = Case(
     ],
 )
 
+SCAN_LENGTHS = Case(
+    "scan_lengths",
+    """main (int64[b] lengths, float[b, n] h, float[b, t, n] x, float[b, t, n] z)
+        => (float[b, n] y, float[b, t, n] all, float[b, t] sums) {
+      y, all, sums = Scan <num_scan_inputs = 2, directions = [0, 1],
+          body = step (float[n] s, float[n] e, float[n] f) => (float[n] r, float[n] q, float total) {
+          u = Mul(s, e)
+          r = Add(u, f)
+          q = Sub(r, e)
+          total = ReduceSum <axes = [0], keepdims = 0> (q)
+        }> (lengths, h, x, z)
+    }""",
+    lambda rng: [
+        {
+            "lengths": np.array(lengths),
+            "h": normal(rng, len(lengths), n),
+            "x": normal(rng, len(lengths), t, n),
+            "z": normal(rng, len(lengths), t, n),
+        }
+        for lengths, t, n in (((3, 1, 4), 4, 2), ((2,), 5, 3), ((6, 6), 6, 17))
+    ],
+    opset=8,
+    reference=False,
+)
+
+SCAN_BATCH = Case(
+    "scan_batch",
+    """main (float[b, n] h, float[b, t, n] x) => (float[b, n] y, float[b, t, n] all) {
+      y, all = Scan <num_scan_inputs = 1, body = step (float[n] s, float[n] e) => (float[n] r, float[n] q) {
+          r = Add(s, e)
+          q = Mul(r, e)
+        }> ("", h, x)
+    }""",
+    lambda rng: [
+        {"h": normal(rng, b, n), "x": normal(rng, b, t, n)} for b, t, n in ((1, 4, 2), (3, 1, 5), (2, 6, 3))
+    ],
+    opset=8,
+    reference=False,
+)
+
+OLD_LOOP = Case(
+    "old_loop",
+    """main (float[n] x, int64 trip) => (float[n] y, float[t, n] all) {
+      yes = Constant <value = bool {1}> ()
+      y, all = Loop (trip, yes, x) <body = step (int64 i, bool go, float[n] h)
+          => (bool more, float[n] g, float[n] row) {
+          one = Constant <value = float {1.0}> ()
+          g = Add(h, one)
+          row = Mul(g, h)
+          s = ReduceSum <keepdims = 0, axes = [0]> (g)
+          limit = Constant <value = float {9.0}> ()
+          more = Less(s, limit)
+        }>
+    }""",
+    lambda rng: [{"x": np.abs(normal(rng, n)), "trip": number(t)} for n, t in ((2, 3), (3, 40), (1, 2))],
+    opset=7,
+    reference=False,
+)
+
 SELECTION_IN_LOOP = Case(
     "selection_in_loop",
     """main (float[n] x, int64 trip) => (float[m] y, int64 count) {
@@ -412,5 +471,8 @@ LOOPS = [
     SCAN_OVER_NOTHING,
     SCAN_WITHOUT_STATE,
     SCAN_LSTM,
+    SCAN_LENGTHS,
+    SCAN_BATCH,
+    OLD_LOOP,
     SELECTION_IN_LOOP,
 ]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from dlc.frontend.onnx.axes import front_axis
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import require_equal, reshape, transposed
+from dlc.frontend.onnx.geometry import require, require_equal, reshape, transposed
 from dlc.frontend.onnx.loops import Iteration, add_loop
 from dlc.frontend.onnx.regions import Region
 from dlc.frontend.onnx.registry import importer
-from dlc.ir.dims import Dim
+from dlc.ir.dims import Dim, Relation
 from dlc.ir.graph import Value
-from dlc.ir.ops.movement import Slice
+from dlc.ir.ops.movement import Pad, Slice
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 class _Scan:
     """A Scan: its body, states, and what it scans; axes and directions (backwards?) a scanned operand, and a
     stacked output. A batch of scans is run one scan at a time.
+
+    Of operands longer than `length`, where that is given, the rest is not looked at, and that of the outputs
+    is 0.
     """
 
     proto: GraphProto
@@ -33,6 +36,7 @@ class _Scan:
     input_backwards: Sequence[bool]
     output_axes: Sequence[int]
     output_backwards: Sequence[bool]
+    length: Dim | None = None
 
 
 @importer("Scan", since=9)
@@ -66,11 +70,9 @@ def scan_batch(ctx: NodeContext) -> Sequence[Value]:
     operands = [ctx.required(index) for index in range(1, len(ctx.operands))]
     starts, scanned = _split(ctx, operands)
     backwards = _backwards(ctx, "directions", len(scanned))
-    if ctx.optional(0) is not None:
-        hint = "convert the model to opset 9"
-        ctx.unsupported("sequences of different lengths in one Scan of opset 8", hint)
+    lengths = ctx.optional(0)
     batch = operands[0].tensor.shape[0]
-    for value in operands:
+    for value in operands if lengths is None else (*operands, lengths):
         require_equal(ctx, value.tensor.shape[0], batch, "the batch of all operands of a Scan")
     outputs = len(proto.output) - len(starts)
 
@@ -78,6 +80,9 @@ def scan_batch(ctx: NodeContext) -> Sequence[Value]:
         inner = region.context()
         (number,) = inner.dims_of(index)
         rows = [_element(inner, region.capture(value), 0, number) for value in operands]
+        length = None
+        if lengths is not None:
+            (length,) = inner.dims_of(_element(inner, region.capture(lengths), 0, number))
         each = _Scan(
             proto,
             rows[: len(starts)],
@@ -86,6 +91,7 @@ def scan_batch(ctx: NodeContext) -> Sequence[Value]:
             backwards,
             [0] * outputs,
             [False] * outputs,
+            length,
         )
         return Iteration(None, (), _add_scan(inner, each))
 
@@ -127,6 +133,10 @@ def _add_scan(ctx: NodeContext, scan: _Scan) -> list[Value]:
     for length in lengths[1:]:
         require_equal(ctx, length, lengths[0], "the lengths of what a Scan scans")
     trip = lengths[0]
+    if scan.length is not None:
+        for least, most in ((0, scan.length), (scan.length, lengths[0])):
+            require(ctx, Relation.LE, least, most, "the length of a sequence of a Scan is out of range")
+        trip = scan.length
 
     def body(region: Region, iteration: Value, states: Sequence[Value]) -> Iteration:
         inner = region.context()
@@ -145,7 +155,12 @@ def _add_scan(ctx: NodeContext, scan: _Scan) -> list[Value]:
     for stack, axis, reverse in zip(
         results[len(scan.starts) :], scan.output_axes, scan.output_backwards, strict=True
     ):
-        stacks.append(_arranged(ctx, stack, axis, reverse))
+        stack = _arranged(ctx, stack, axis, reverse)
+        if scan.length is not None:
+            rest = (0,) * (stack.tensor.rank - 1)
+            after = (lengths[0] - stack.tensor.shape[0], *rest)
+            stack = ctx.builder.add(Pad((0, *rest), after, "constant"), stack, None, names=["padded"])
+        stacks.append(stack)
     return [*results[: len(scan.starts)], *stacks]
 
 
