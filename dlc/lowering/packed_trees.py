@@ -14,6 +14,7 @@ import numpy as np
 
 from dlc.ir.dtypes import DType, from_numpy
 from dlc.ir.operator import Array
+from dlc.ir.ops.tree_paths import heights
 from dlc.ir.ops.trees import combine_votes, reached_leaves
 
 #: Trees that are walked at once for one row; their number is rounded up to a multiple of this.
@@ -44,18 +45,13 @@ class Forest:
     ) -> Forest:
         """The forest; ValueError when a path has more than `depth` steps."""
         first = child.astype(np.int64)
-        leaf = first == np.arange(len(first))
         second = np.minimum(first + 1, len(first) - 1)
         # A threshold of NaN lets nothing pass to the second child, which may be a stranger.
         never = np.isnan(threshold) if missing is None else np.isnan(threshold) & ~missing
-        second = np.where(never, first, second)
-        heights = np.zeros(len(first), np.int32)
-        for _ in range(depth + 1):
-            following = np.where(leaf, 0, np.maximum(heights[first], heights[second]) + 1).astype(np.int32)
-            if np.array_equal(following, heights):
-                return cls(roots, feature, threshold, child, missing, heights)
-            heights = following
-        raise ValueError(f"a tree is deeper than {depth}")
+        paths = heights(first, np.where(never, first, second), depth)
+        if (paths < 0).any():
+            raise ValueError(f"a tree is deeper than {depth}")
+        return cls(roots, feature, threshold, child, missing, paths)
 
     @property
     def nodes(self) -> int:

@@ -51,7 +51,7 @@ class TreeEnsemble(Operator):
     def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
         x, roots = require_rank(inputs[0], 2, "x"), require_rank(inputs[1], 1, "roots")
         if x.dtype not in (DType.F32, DType.F64):
-            raise InferenceError(f"x must be of type f32 or f64, but is {x.dtype}")
+            raise InferenceError(f"x must be of type f32 or f64, but is {x.dtype.text}")
         nodes = require_rank(inputs[2], 1, "feature").shape[0]
         votes = require_rank(inputs[7], 1, "target").shape[0]
         integers = {
@@ -68,7 +68,7 @@ class TreeEnsemble(Operator):
         require_shape(inputs[6], (nodes + 1,), "first")
         for index, what, extent in ((3, "threshold", nodes), (8, "weight", votes)):
             if require_shape(inputs[index], (extent,), what).dtype is not x.dtype:
-                raise InferenceError(f"{what} must be of type {x.dtype}, but is {inputs[index]}")
+                raise InferenceError(f"{what} must be of type {x.dtype.text}, but is {inputs[index]}")
         if inputs[5] is not None and require_shape(inputs[5], (nodes,), "missing").dtype is not DType.BOOL:
             raise InferenceError(f"missing must be of type bool, but is {inputs[5]}")
         return (TensorType(x.dtype, (x.shape[0], self.targets)),)

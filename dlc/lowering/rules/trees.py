@@ -27,6 +27,9 @@ def tree_ensemble(draft: Draft, node: Node) -> None:
     roots, feature, threshold, child, missing, first, target, weight = arrays
     assert roots is not None and feature is not None and threshold is not None and child is not None
     assert first is not None and target is not None and weight is not None
+    columns = draft.operand(0).tensor.shape[1]
+    if isinstance(columns, int) and feature.max(initial=-1) >= columns:
+        raise NotLowered(f"the trees look at feature {feature.max()} of {columns}")
     try:
         forest = Forest.of(roots, feature, threshold, child, missing, op.depth)
     except ValueError as error:

@@ -88,6 +88,8 @@ class CompiledNode:
         for part, case in zip(self.parts, self.cases):
             for param in part.kernel.params:
                 value = part.values[param.name]
+                if value.data is not None:
+                    held[value] = np.ascontiguousarray(value.data)
                 if param.access is Access.WRITE and value not in held:
                     shape = [evaluate(extent, env) for extent in value.tensor.shape]
                     held[value] = np.full(shape, 77, value.tensor.dtype.numpy)
