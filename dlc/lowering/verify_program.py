@@ -96,8 +96,7 @@ class _Verifier:
                     inside = state.copy()
                     inside.bound.add(step.number)
                     if step.trip is not None:
-                        within = Guard(Relation.LT, step.number, step.trip, "the loop goes on")
-                        inside.guards = (*inside.guards, within)
+                        inside.guards = (*inside.guards, *_goes_on(step.number, step.trip, state.guards))
                     yield from self.steps(step.body, inside)
 
     def own(self, step: Step, state: _State) -> Iterator[str]:
@@ -139,6 +138,13 @@ def _equal(left: Dim, right: Dim, guards: tuple[Guard, ...]) -> bool:
         return True
     space = Space({}, assume(guards))
     return space.nonnegative(left - right) and space.nonnegative(right - left)
+
+
+def _goes_on(number: Symbol, trip: Dim, guards: tuple[Guard, ...]) -> Iterator[Guard]:
+    """What holds in a loop: its number is below the trip count, and so below what bounds that."""
+    bounds = [guard.right for guard in guards if guard.relation is Relation.LE and guard.left == trip]
+    for bound in (trip, *bounds):
+        yield Guard(Relation.LT, number, bound, "the loop goes on")
 
 
 def _dims_of(step: Step) -> list[Dim]:
