@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
 
 from dlc.errors import ModelError
+from dlc.frontend.onnx import registry
+from dlc.frontend.onnx.context import Importer
 from dlc.frontend.onnx.schema import check_form, exists, form_of
+from tests.helpers.onnx_cases import one_node_model, run_evaluator
 
 
 def test_forms_follow_the_opset() -> None:
@@ -81,3 +85,15 @@ def test_nodes_of_a_form_that_the_standard_does_not_have(
 )
 def test_nodes_that_are_fine(node: onnx.NodeProto, opset: int) -> None:
     check_form(node, opset)
+
+
+def test_a_function_of_the_standard_gets_the_default_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The body of HannWindow refers to attributes, which have values when the node gives none."""
+    find = registry.find
+
+    def without_window(domain: str, op_type: str, opset: int) -> Importer | None:
+        return None if op_type == "HannWindow" else find(domain, op_type, opset)
+
+    monkeypatch.setattr(registry, "find", without_window)
+    (y,) = run_evaluator(one_node_model("HannWindow", [np.int64(4)], opset=17, constants=(0,)), {})
+    np.testing.assert_allclose(y, [0, 0.5, 1, 0.5], atol=1e-6)

@@ -33,7 +33,7 @@ from dlc.ir.types import TensorType
 from dlc.limits import Limits
 
 if TYPE_CHECKING:
-    from onnx import FunctionProto, GraphProto, NodeProto
+    from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
 #: Versions of the standard operator set whose meaning the importers follow.
 OLDEST_OPSET = 1
@@ -243,7 +243,7 @@ class GraphImporter:
         if importer is None:
             form = None if domain else form_of(node.op_type, opset)
             if form is not None and form.function is not None:
-                return list(self._call(form.function, node, operands, name, scope))
+                return list(self._call(form.function, node, operands, name, scope, form.defaults))
             return self._refuse(node, name, domain, opset, operands)
         attributes = decode_all(node.attribute, self.tensors, scope.attributes)
         ctx = NodeContext(self, node.op_type, domain, opset, name, operands, attributes, node.output, scope)
@@ -263,8 +263,9 @@ class GraphImporter:
         operands: Sequence[Value | None],
         name: str,
         caller: Scope,
+        defaults: Sequence[AttributeProto] = (),
     ) -> Iterator[Value]:
-        """Inline one call of a function."""
+        """Inline one call of a function; `defaults` are attributes that its own do not tell."""
         self._spent.inlined += len(function.node)
         self.limits.check(
             "inlined_nodes", self._spent.inlined, "nodes after functions are inlined", node=name
@@ -276,7 +277,7 @@ class GraphImporter:
                 node=name,
                 code="model/function",
             )
-        attributes = decode_all(function.attribute_proto, self.tensors, {})
+        attributes = decode_all([*defaults, *function.attribute_proto], self.tensors, {})
         attributes |= decode_all(node.attribute, self.tensors, caller.attributes)
         unknown = sorted(
             attributes.keys() - {*function.attribute, *(a.name for a in function.attribute_proto)}

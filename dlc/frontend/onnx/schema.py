@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING
 from dlc.errors import ModelError, printable
 
 if TYPE_CHECKING:
-    from onnx import FunctionProto, NodeProto
+    from onnx import AttributeProto, FunctionProto, NodeProto
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
     """The form of an operator of the standard since the opset `since`.
 
-    Least and largest number of operands and of results, the attributes, and the operator's definition by
-    others where that does not depend on the types of operands.
+    Least and largest number of operands and of results, the attributes, those of them that have a value when
+    they are absent, and the operator's definition by others where that does not depend on the types of
+    operands.
     """
 
     since: int
     inputs: tuple[int, int]
     outputs: tuple[int, int]
     attributes: frozenset[str]
+    defaults: tuple[AttributeProto, ...]
     removed: bool
     function: FunctionProto | None
 
@@ -45,6 +47,7 @@ def form_of(op_type: str, opset: int) -> Form | None:
         (schema.min_input, schema.max_input),
         (schema.min_output, schema.max_output),
         frozenset(schema.attributes),
+        tuple(item.default_value for item in schema.attributes.values() if item.default_value.type),
         # GroupNormalization-18 is deprecated, but only in favour of a later version of itself.
         schema.deprecated and defs.get_schema(op_type, "").deprecated,
         body,
