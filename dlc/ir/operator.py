@@ -44,7 +44,7 @@ class Operator:
     """Base of all operators. Fields of a subclass are its attributes.
 
     `repeatable` says whether equal operands give equal results, so that passes may compute a node at compile
-    time, once instead of twice, or never; it is False for generators of random numbers.
+    time, once instead of twice, or never; it is False for generators of random numbers that keep a state.
     """
 
     kind: ClassVar[OperatorClass]

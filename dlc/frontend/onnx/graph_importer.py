@@ -46,17 +46,20 @@ class _Poisoned(Exception):
 
 @dataclasses.dataclass
 class _Spent:
-    """What one import has taken in so far: nodes, and those of functions among them."""
+    """What one import has taken in so far: nodes, those of functions and those of random numbers among them.
+    """
 
     nodes: int = 0
     inlined: int = 0
+    random: int = 0
 
 
 class GraphImporter:
     """Imports the nodes of one model into `graph`; NodeContext is the face that it shows to importers.
 
     `findings` collects what is unsupported: the outputs of such nodes are poisoned, and what reads them
-    skipped. The importer of a region shares the account of its `parent`.
+    skipped. The importer of a region shares the account of its `parent`. `draw` tells apart the times that
+    the graph is run within one run of the model: it depends on the iterations of the loops around.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class GraphImporter:
         self.functions = functions
         self.symbolic = contents
         self.limits = limits
+        self.draw: Dim = parent.draw if parent else 0
         self.findings: list[Finding] = parent.findings if parent else []
         self._evaluator = ConstantEvaluator(limits)
         self._bound: set[Value] = set()
@@ -119,6 +123,11 @@ class GraphImporter:
             node=ctx.name,
         )
         return self.symbolic.bound(value)
+
+    def next_stream(self) -> int:
+        """A number that no other node of random numbers gets."""
+        self._spent.random += 1
+        return self._spent.random
 
     def inline(self, graph: GraphProto, ctx: NodeContext) -> list[Value]:
         """Import the nodes of a subgraph of `ctx`'s node in place; returns the values of its outputs."""

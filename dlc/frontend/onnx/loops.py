@@ -26,6 +26,9 @@ class Iteration:
     elements: Sequence[Value]
 
 
+#: An odd number above all trip counts: numbers of iterations times it, added up, tell nested loops apart.
+_NESTED = 0x9E3779B1
+
 #: Writes one iteration into a region, given the number of the iteration and the values of the states.
 Body = Callable[[Region, Value, Sequence[Value]], Iteration]
 
@@ -71,6 +74,7 @@ class _LoopImport:
         iteration = region.graph.add_input("iteration", TensorType(DType.I64, ()))
         region.importer.symbolic.known[iteration] = array_of([self.number], ())
         region.importer.symbolic.sources[self.number] = (iteration, 0)
+        region.importer.draw = self.ctx.importer.draw * _NESTED + self.number
         inputs = {
             index: region.graph.add_input(value.name, type_)
             for index, (value, type_) in enumerate(zip(self.starts, self.types))

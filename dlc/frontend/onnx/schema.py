@@ -73,9 +73,10 @@ def check_form(node: NodeProto, opset: int) -> None:
         ("operand", node.input, form.inputs),
         ("result", node.output, form.outputs),
     ):
+        # An absent operand counts here: Loop has at least two, of which both may be absent.
+        if len(names) < least:
+            raise ModelError(f"{name}: {what} {len(names)} is missing", code="model/type")
         count = _without_absent_ends(names)
-        if count < least:
-            raise ModelError(f"{name}: {what} {count} is missing", code="model/type")
         if count > most:
             raise ModelError(
                 f"{name} has {count} {what}s, but at most {most} are possible", code="model/type"

@@ -1,4 +1,4 @@
-"""Cast, CastLike, BitCast, Identity and Dropout against the ONNX reference and onnxruntime."""
+"""Cast, CastLike, BitCast and Identity against the ONNX reference and onnxruntime."""
 
 from __future__ import annotations
 
@@ -16,21 +16,13 @@ from tests.helpers.onnx_cases import (
     check_backend_case,
     check_node,
     one_node_model,
-    run_evaluator,
 )
 
-#: Training needs random numbers; sequences and optionals as inputs are not compiled.
-REFUSED = {
-    "test_training_dropout_default",
-    "test_training_dropout_default_mask",
-    "test_training_dropout",
-    "test_training_dropout_mask",
-    "test_identity_sequence",
-    "test_identity_opt",
-}
+#: Sequences and optionals as inputs are not compiled.
+REFUSED = {"test_identity_sequence", "test_identity_opt"}
 CASES = [
     case
-    for case in backend_node_cases({"Cast", "CastLike", "BitCast", "Identity", "Dropout"})
+    for case in backend_node_cases({"Cast", "CastLike", "BitCast", "Identity"})
     if case.name not in REFUSED
 ]
 NUMBER_TYPES = [
@@ -56,8 +48,7 @@ def code(dtype: Any) -> int:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_backend_node_cases(case: Any) -> None:
-    # Whether dropout drops has to be known at compile time.
-    check_backend_case(case, constants=(1, 2) if "dropout" in case.name else ())
+    check_backend_case(case)
 
 
 @pytest.mark.parametrize("source", NUMBER_TYPES)
@@ -158,35 +149,3 @@ def test_bit_cast() -> None:
 @pytest.mark.parametrize("opset", [7, 13, 14, 21])
 def test_identity(array: np.ndarray[Any, Any], opset: int) -> None:
     check_node("Identity", [array], opset=opset)
-
-
-@pytest.mark.parametrize("outputs", [1, 2])
-@pytest.mark.parametrize("opset", [7, 10])
-def test_dropout_by_attribute(outputs: int, opset: int) -> None:
-    x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    model = one_node_model("Dropout", [x], outputs, {"ratio": 0.4}, opset)
-    y, *mask = run_evaluator(model, {"x0": x})
-    np.testing.assert_array_equal(y, x)
-    for ones in mask:
-        assert ones.dtype == (np.float32 if opset == 7 else np.bool_)
-        np.testing.assert_array_equal(ones, np.ones((2, 3)))
-
-
-@pytest.mark.parametrize("symbolic", [True, False])
-@pytest.mark.parametrize("opset", [12, 13, 22])
-def test_dropout_by_operand(symbolic: bool, opset: int) -> None:
-    x, ratio, training = np.arange(6, dtype=np.float32).reshape(2, 3), np.float32(0.3), np.array(False)
-    for inputs, constants in (([x], ()), ([x, ratio], ()), ([x, ratio, training], (1, 2))):
-        check_node("Dropout", inputs, 2, opset=opset, constants=constants, symbolic=symbolic)
-
-
-def test_dropout_in_training_is_refused_unless_nothing_is_dropped() -> None:
-    x, training = np.ones(3, np.float32), np.array(True)
-    for constants in ((), (1, 2)):
-        with pytest.raises(UnsupportedError, match="dropout in training mode"):
-            import_model(
-                one_node_model("Dropout", [x, np.float32(0.5), training], opset=13, constants=constants)
-            )
-    with pytest.raises(UnsupportedError, match="dropout in training mode"):
-        import_model(one_node_model("Dropout", [x, None, training], opset=13, constants=(2,)))
-    check_node("Dropout", [x, np.float32(0), training], 2, opset=13, constants=(1, 2))

@@ -1,4 +1,4 @@
-"""The importers of four families exist at exactly the opsets at which the standard has the operators."""
+"""The importers of some families exist at exactly the opsets at which the standard has the operators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ GreaterOrEqual Where Cast CastLike BitCast Dropout Identity ReduceSum ReduceMean
 ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp ArgMax ArgMin CumSum CumProd
 TopK GlobalAveragePool GlobalMaxPool GlobalLpPool Softmax LogSoftmax Hardmax LayerNormalization
 RMSNormalization BatchNormalization InstanceNormalization GroupNormalization LpNormalization
-MeanVarianceNormalization LRN QuantizeLinear DequantizeLinear DynamicQuantizeLinear
+MeanVarianceNormalization LRN QuantizeLinear DequantizeLinear DynamicQuantizeLinear RandomNormal
+RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial NegativeLogLikelihoodLoss
+SoftmaxCrossEntropyLoss
 """.split()
 
 #: Operators that onnxruntime's optimizer writes into models of opsets in which the standard lacks them.

@@ -1,15 +1,12 @@
 """Conversions between element types, and the operators that pass a value on."""
 from __future__ import annotations
 
-import numpy as np
-
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import only_since
 from dlc.frontend.onnx.registry import importer
 from dlc.frontend.onnx.tensors import element_type
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
-from dlc.ir.ops.movement import Expand
 from dlc.ir.ops.pointwise import BitCast, Cast
 
 
@@ -59,37 +56,3 @@ def bit_cast(ctx: NodeContext) -> Value:
 def identity(ctx: NodeContext) -> Value:
     """The operand itself, whatever its type."""
     return ctx.required(0)
-
-
-@importer("Dropout", since=7)
-def dropout_mask_like_data(ctx: NodeContext) -> tuple[Value, ...]:
-    """Inference only: `ratio` has no effect, and the mask has the type of the data."""
-    ctx.float("ratio", 0.5)
-    return _kept(ctx, ctx.required(0).tensor.dtype)
-
-
-@importer("Dropout", since=10)
-def dropout_ratio_attribute(ctx: NodeContext) -> tuple[Value, ...]:
-    """Inference only: `ratio` has no effect, and the mask is bool."""
-    ctx.float("ratio", 0.5)
-    return _kept(ctx, DType.BOOL)
-
-
-@importer("Dropout", since=12)
-def dropout(ctx: NodeContext) -> tuple[Value, ...]:
-    """Identity, unless `training_mode` may be true and the ratio is not 0. `seed` has no effect."""
-    ctx.int("seed", 0)
-    if ctx.optional(2) is not None:
-        training, ratio = ctx.constant(2), ctx.constant(1)
-        drops = (ctx.optional(1) is None or ratio is None or bool(np.any(ratio != 0)))
-        if drops and (training is None or bool(np.any(training))):
-            ctx.unsupported("dropout in training mode", "export the model for inference")
-    return _kept(ctx, DType.BOOL)
-
-
-def _kept(ctx: NodeContext, mask: DType) -> tuple[Value, ...]:
-    """The data, and a mask of ones when the node wants one."""
-    x = ctx.required(0)
-    if not ctx.wants(1):
-        return (x,)
-    return (x, ctx.builder.add(Expand(x.tensor.shape), ctx.const(1, mask)))
