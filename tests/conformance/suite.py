@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.loader import load_model_tests
 
 import dlc
+
+#: Cases whose stored outputs were drawn with NumPy's generator, which the standard does not ask for.
+DRAWN = re.compile("test_bernoulli|test_training_dropout(?!_zero_ratio)")
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 
@@ -28,7 +32,8 @@ def run(case: TestCase) -> bool:
 
     A model whose axes or scales are inputs, which dlc wants to know when it compiles, is compiled again for
     each data set with its small integer and scale operands as constants. Raises AssertionError where an
-    output differs beyond the case's own tolerance, dlc.Error where dlc refuses it.
+    output differs beyond the case's own tolerance, dlc.Error where dlc refuses it. Outputs drawn at random
+    need only agree where both engines drew something else than 0.
     """
     model = case.model if case.model is not None else onnx.load(Path(case.model_dir) / "model.onnx")
     sets = _data_sets(case, model)
@@ -58,7 +63,8 @@ def _run(case: TestCase, model: onnx.ModelProto, sets: list[tuple[list[Any], lis
         given = [value.name for value in model.graph.input][: len(inputs)]
         feeds = {name: array for name, array in zip(given, inputs, strict=False) if name in names}
         for output, wanted in zip(compiled(feeds), expected, strict=True):
-            _compare(output, wanted, case.rtol, case.atol)
+            drawn = bool(DRAWN.match(case.name))
+            _compare(output, wanted, case.rtol, case.atol, drawn)
     native = not compiled.report().hosts
     compiled.close()
     return native
@@ -87,7 +93,7 @@ def _array(value: Any) -> Any:
     return value if isinstance(value, list | dict) or value is None else np.asarray(value)
 
 
-def _compare(output: Any, wanted: Any, rtol: float, atol: float) -> None:
+def _compare(output: Any, wanted: Any, rtol: float, atol: float, drawn: bool) -> None:
     assert isinstance(wanted, np.ndarray), "sequences and optionals are not compared"
     assert output.shape == wanted.shape, f"shape {output.shape}, not {wanted.shape}"
     assert output.dtype == wanted.dtype, f"dtype {output.dtype}, not {wanted.dtype}"
@@ -97,4 +103,7 @@ def _compare(output: Any, wanted: Any, rtol: float, atol: float) -> None:
     left, right = np.asarray(output), np.asarray(wanted)
     if left.dtype.kind not in "biufc":
         left, right = left.astype(np.float32), right.astype(np.float32)
+    if drawn:
+        both = (left != 0) & (right != 0)
+        left, right = left[both], right[both]
     np.testing.assert_allclose(left, right, rtol=rtol, atol=atol)
