@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import require
+from dlc.frontend.onnx.geometry import require, require_equal
 from dlc.ir.dims import Dim, Relation, to_text
 from dlc.ir.graph import Value
 from dlc.ir.ops.movement import Reshape
@@ -42,12 +42,13 @@ def per_axis(ctx: NodeContext, key: str, rank: int, default: int = 1, least: int
 
 
 def kernel_shape(ctx: NodeContext, weights: Sequence[Dim]) -> tuple[Dim, ...]:
-    """The kernel's extents as the weights have them; ModelError when kernel_shape contradicts."""
-    declared = ctx.ints("kernel_shape", ()) if ctx.has("kernel_shape") else ()
-    if declared and (len(declared) != len(weights) or any(
-            isinstance(extent, int) and extent != wanted for extent, wanted in zip(weights, declared))):
-        ctx.fail(f"kernel_shape {list(declared)} is not the shape of the weights, {list(weights)}")
-    return tuple(weights)
+    """The kernel's extents as the weights have them, which must be those that kernel_shape declares."""
+    declared = ctx.ints("kernel_shape", ())
+    if declared and len(declared) != len(weights):
+        ctx.fail(f"kernel_shape {list(declared)} has not as many axes as the weights have spatial ones")
+    for extent, wanted in zip(weights, declared):
+        require_equal(ctx, extent, wanted, "the extents of kernel_shape and of the weights")
+    return tuple(declared or weights)
 
 
 def explicit_pads(ctx: NodeContext, rank: int) -> tuple[tuple[int, int], ...]:
