@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlc.backends.cpu import types as t
 from dlc.backends.cpu.compiled import CompiledKernel
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.templates.select import emit_kernel
 from dlc.ir.dims import evaluate
 from dlc.lowering.kernel import Kernel
+from dlc.runtime.abi import NO_FAULT, decode_access
 from dlc.target import CpuTarget
 from tests.backends.cpu.harness import Library
+from tests.helpers.native import DEBUG
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -25,9 +28,18 @@ class CompiledCase:
     """A kernel's function, callable on arrays by parameter name."""
 
     def __init__(self, kernel: Kernel, target: CpuTarget) -> None:
-        self.module = Module(target)
+        self.module = Module(target, debug=DEBUG)
+        if DEBUG:
+            self._define_report()
         self.compiled: CompiledKernel = emit_kernel(self.module, "kernel", kernel)
         self.library = Library(self.module)
+
+    def _define_report(self) -> None:
+        """What a kernel calls for an access outside of its memory: keeps the last one."""
+        report = self.module.function(
+            "dlc_report_fault", [("word", t.ptr), ("step", t.i64), ("chunk", t.i64)]
+        )
+        report.store(report.params[2], report.params[0])
 
     def chunks(self, symbols: Mapping[str, int]) -> int:
         """The number of chunks of a launch."""
@@ -54,8 +66,9 @@ class CompiledCase:
             keep.append(array if packing is None else np.ascontiguousarray(packing(array)))
         slots = [array.ctypes.data for array in keep]
         slots += [numbers[symbol.name] for symbol in kernel.symbols]
-        args = np.array([*slots, 0, 0], np.int64)
         size = evaluate(kernel.scratch, numbers)
+        fault = np.full(1, NO_FAULT, np.int64)
+        args = np.array([*slots, fault.ctypes.data, 0, size, *map(_span, keep)], np.int64)
 
         def run(chunk: int) -> None:
             memory = np.full(size + 64, scratch_byte, np.uint8)
@@ -64,3 +77,11 @@ class CompiledCase:
 
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(run, range(self.chunks(numbers)) if order is None else order))
+        access = decode_access(int(fault[0])) if fault[0] != NO_FAULT else None
+        assert access is None, self.module.accesses[access]
+
+
+def _span(array: NDArray[Any]) -> int:
+    """Bytes from the first element of an array, whose strides are positive, to the end of the last one."""
+    steps = sum((extent - 1) * stride for extent, stride in zip(array.shape, array.strides))
+    return steps + array.itemsize if array.size else 0
