@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dlc.lowering import expr as e
 from dlc.lowering.draft import LoweredKernel
 from dlc.lowering.fuse import single_store
 from dlc.lowering.inspect import loads
+from dlc.lowering.kernel import StoreMode
 
 
 def overwritable(lowered: LoweredKernel) -> list[str]:
@@ -30,3 +32,17 @@ def overwritable(lowered: LoweredKernel) -> list[str]:
         ):
             found.append(param.name)
     return found
+
+
+def copied(lowered: LoweredKernel) -> str | None:
+    """The parameter whose elements the kernel copies, each to the same place of its only result, if it does
+    nothing else.
+    """
+    store = single_store(lowered.kernel)
+    if store is None or store.mode is not StoreMode.SET or not isinstance(store.value, e.Load):
+        return None
+    if store.value.mask:
+        return None
+    source = lowered.kernel.param(store.value.param)
+    same_dtype = source.type.dtype is lowered.kernel.param(store.param).type.dtype
+    return source.name if same_dtype and overwritable(lowered) == [source.name] else None

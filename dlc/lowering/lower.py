@@ -13,6 +13,7 @@ from dlc.limits import Limits
 from dlc.lowering.canonical import canonicalize
 from dlc.lowering.draft import LoweredKernel
 from dlc.lowering.group import HostNode
+from dlc.lowering.inplace import copied
 from dlc.lowering.kernel import Kernel
 from dlc.lowering.placement import nbytes, place
 from dlc.lowering.planner import plan
@@ -128,6 +129,8 @@ class _Lowering:
         grown: set[Value] = set()
         for work in works:
             match work:
+                case Task(LoweredKernel() as item) if self._is_done(item):
+                    continue
                 case Task():
                     for value in work.writes:
                         if value not in grown:
@@ -140,6 +143,14 @@ class _Lowering:
             self.number += 1
             steps.append(self._step(work, number))
         return tuple(steps)
+
+    def _is_done(self, item: LoweredKernel) -> bool:
+        """Whether a kernel would copy a value to where it lies already, as a state that a loop updates."""
+        name = copied(item)
+        if name is None:
+            return False
+        root, (result,) = self.plan.sharing.root, item.outputs
+        return root(item.values[name]) is root(result)
 
     def _grow(self, buffer: Buffer, size: Dim, steps: list[Step]) -> None:
         if buffer.storage.kind is StorageKind.GROWN:

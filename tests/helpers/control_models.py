@@ -349,6 +349,28 @@ SCAN_RNN = Case(
     ],
 )
 
+SCATTER_STATE = Case(
+    "scatter_state",
+    """main (float[n, m] x, float[1, m] row, int64 trip) => (float[n, m] y, float[n, m] z) {
+      yes = Constant <value = bool {1}> ()
+      y, z = Loop (trip, yes, x, x) <body = step (int64 i, bool go, float[n, m] h, float[n, m] p)
+          => (bool on, float[n, m] g, float[n, m] q) {
+          on = Identity(go)
+          shape = Constant <value = int64[2] {1, 1}> ()
+          at = Reshape(i, shape)
+          f = Cast <to = 1> (i)
+          r = Mul(row, f)
+          g = ScatterND(h, at, r)
+          s = ScatterND(p, at, r)
+          q = Add(s, p)
+        }>
+    }""",
+    lambda rng: [
+        {"x": normal(rng, n, m), "row": normal(rng, 1, m), "trip": number(t)}
+        for n, m, t in ((4, 3, 2), (5, 17, 5), (1, 1, 0))
+    ],
+)
+
 CONTROL = [
     IF_ON_DATA,
     IF_ON_COMPUTED_CONDITION,
@@ -364,6 +386,7 @@ CONTROL = [
     IF_IN_LOOP,
     NESTED_LOOPS,
     BREAK_ON_OLD_STATE,
+    SCATTER_STATE,
     SCAN_SUM,
     SCAN_AXES,
     SCAN_RNN,
