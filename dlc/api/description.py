@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dlc.ir.types import TensorType
 from dlc.runtime.codec import decode
 from dlc.runtime.manifest import Manifest
 
@@ -37,6 +38,7 @@ def describe_model(model: ImportedModel) -> Description:
     named = [
         (str(dim), name)
         for spec in model.inputs
+        if isinstance(spec.type, TensorType)
         for dim, name in zip(spec.type.shape, spec.dim_names, strict=True)
         if name is not None
     ]

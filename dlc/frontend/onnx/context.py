@@ -81,6 +81,10 @@ class NodeContext:
         """Whether the node names output `index`."""
         return index < len(self.output_names) and bool(self.output_names[index])
 
+    def declared_rank(self, index: builtins.int) -> builtins.int | None:
+        """The rank that the model claims output `index` to have, if it does."""
+        return self.scope.declared_rank(self.output_names[index]) if self.wants(index) else None
+
     def constant(self, index: int) -> Array | None:
         """The content of operand `index` when it is known at compile time, else None (absent or computed)."""
         value = self.optional(index)

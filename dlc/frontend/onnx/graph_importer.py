@@ -20,6 +20,7 @@ from dlc.frontend.onnx.attributes import decode_all
 from dlc.frontend.onnx.constants import ConstantEvaluator
 from dlc.frontend.onnx.contents import Contents
 from dlc.frontend.onnx.context import DimArray, NodeContext, finding
+from dlc.frontend.onnx.elements import Known
 from dlc.frontend.onnx.functions import FunctionTable, normalize_domain, opset_imports
 from dlc.frontend.onnx.ordering import ordered
 from dlc.frontend.onnx.schema import check_form, exists, form_of
@@ -27,9 +28,9 @@ from dlc.frontend.onnx.scope import Missing, Scope
 from dlc.frontend.onnx.tensors import TensorReader
 from dlc.ir.builder import GraphBuilder
 from dlc.ir.dims import Dim, Guard, Relation, free_symbols, is_nonnegative, to_text
-from dlc.ir.graph import Graph, Node, Value
+from dlc.ir.graph import Graph, Node, NotATensorError, Value
 from dlc.ir.operator import Array, InferenceError
-from dlc.ir.types import TensorType
+from dlc.ir.types import OpenTensorType, TensorType, Type
 from dlc.limits import Limits
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class GraphImporter:
         self.symbolic = contents
         self.limits = limits
         self.draw: Dim = parent.draw if parent else 0
+        #: What sequences and optionals consist of.
+        self.known: Known = Known(contents.captured, parent.known if parent else None)
         self.findings: list[Finding] = parent.findings if parent else []
         self._evaluator = ConstantEvaluator(limits)
         self._bound: set[Value] = set()
@@ -129,12 +132,16 @@ class GraphImporter:
         self._spent.random += 1
         return self._spent.random
 
-    def inline(self, graph: GraphProto, ctx: NodeContext) -> list[Value]:
-        """Import the nodes of a subgraph of `ctx`'s node in place; returns the values of its outputs."""
+    def inline(self, graph: GraphProto, ctx: NodeContext, operands: Sequence[Value] = ()) -> list[Value]:
+        """Import the nodes of a subgraph of `ctx`'s node in place, with `operands` as its inputs; returns the
+        values of its outputs.
+        """
         scope = ctx.scope.inner(ctx.name)
         self.limits.check("depth", scope.depth, "nesting of subgraphs", node=ctx.name)
-        if graph.input:
-            ctx.fail("a subgraph to be inlined has inputs")
+        if len(graph.input) != len(operands):
+            ctx.fail(f"a subgraph has {len(graph.input)} inputs, not {len(operands)}")
+        for info, operand in zip(graph.input, operands):
+            scope.define(info.name, operand)
         self.define_initializers(graph, scope)
         self.import_nodes(graph.node, scope)
         return list(self.read(scope, [info.name for info in graph.output]))
@@ -147,7 +154,8 @@ class GraphImporter:
     # --- graphs
 
     def define_initializers(self, graph: GraphProto, scope: Scope) -> set[str]:
-        """Enter the initializers of a graph as constants; returns their names."""
+        """Enter the initializers of a graph as constants, and what it declares; returns their names."""
+        scope.declare((*graph.value_info, *graph.output))
         names = set()
         for tensor in graph.initializer:
             array = self.tensors.dense(tensor, f"initializer '{printable(tensor.name)}'")
@@ -222,6 +230,8 @@ class GraphImporter:
             self._poison(node, scope)
         except InferenceError as error:
             raise ModelError(f"{printable(node.op_type)}: {error}", node=name, code="model/type") from None
+        except NotATensorError as error:
+            self._refuse_type(node, name, scope, error.type)
         except Error as error:
             error.node = error.node or name
             raise
@@ -327,6 +337,18 @@ class GraphImporter:
         raise UnsupportedError(
             reason, findings=(finding(node.op_type, domain, opset, name, operands, reason, hint),)
         )
+
+    def _refuse_type(self, node: NodeProto, name: str, scope: Scope, found: Type) -> None:
+        """Report an operand that is no tensor, or one whose rank only the run tells."""
+        if not isinstance(found, OpenTensorType):
+            message = f"{printable(node.op_type)}: an operand is {found}, not a tensor"
+            raise ModelError(message, node=name, code="model/type")
+        domain = normalize_domain(node.domain)
+        reason = f"the rank of an operand, {found}, is not known"
+        hint = "declare the rank in the model, or give the dims of the sequence with shapes={...}"
+        opset = scope.opsets.get(domain, 0)
+        self.findings.append(finding(node.op_type, domain, opset, name, (), reason, hint))
+        self._poison(node, scope)
 
     def _poison(self, node: NodeProto, scope: Scope) -> None:
         for output in filter(None, node.output):

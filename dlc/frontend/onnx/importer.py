@@ -36,6 +36,7 @@ from dlc.frontend.onnx.signature import (
     Signature,
     check_names,
     check_output,
+    declared_value,
     forced_extents,
     squeezed_extents,
 )
@@ -200,8 +201,9 @@ class _Attempt:
                 f"dlc does not compile {len(findings)} thing{'s' if len(findings) > 1 else ''} in the model",
                 findings=findings,
             )
-        for info, output in zip(self.proto.graph.output, outputs):
-            check_output(info.name, output, info.type)
+        for index, (info, output) in enumerate(zip(self.proto.graph.output, outputs)):
+            outputs[index] = declared_value(self.graph, output, info.type)
+            check_output(info.name, outputs[index], info.type)
         for name, output in zip(names, outputs, strict=True):
             self.graph.add_output(output, name)
         settle(self.graph, self.contents)

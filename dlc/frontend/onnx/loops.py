@@ -14,7 +14,7 @@ from dlc.ir.dims import Dim, Symbol, free_symbols, known_equal, maximum
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import ShapeSource, Value
 from dlc.ir.ops.control import Loop, same_kind
-from dlc.ir.types import TensorType, Type
+from dlc.ir.types import TensorType, Type, join, opened, without
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ class _LoopImport:
     def _widen(self, region: Region, results: Sequence[Value]) -> bool:
         """Open the extents of states that an iteration changes; whether there were any."""
         inner = region.symbols
-        before = len(self.changing)
+        before, grown = len(self.changing), False
         for index, (value, type_) in enumerate(zip(results, self.types)):
             if not same_kind(value.type, type_):
                 start = self.starts[index].type
@@ -97,6 +97,10 @@ class _LoopImport:
                     self.ctx.fail(what, "model/type")
                 self.ctx.unsupported(f"the rank of a state changes: {what}")
             if not isinstance(value.type, TensorType) or not isinstance(type_, TensorType):
+                new_type = without(opened(value.type), lambda dim: bool(inner & free_symbols(dim)))
+                joined = join(opened(type_), new_type)
+                grown |= joined is not None and joined != type_
+                self.types[index] = type_ if joined is None else joined
                 continue
             shape = list(type_.shape)
             for axis, (new, old) in enumerate(zip(value.type.shape, shape)):
@@ -106,7 +110,7 @@ class _LoopImport:
                 symbol = self.ctx.importer.symbolic.fresh(f"{self.starts[index].name}_{axis}", 0)
                 shape[axis] = self.changing[index, axis] = symbol
             self.types[index] = type_.with_shape(shape)
-        return len(self.changing) > before
+        return grown or len(self.changing) > before
 
     def _add(self, region: Region, result: Iteration) -> list[Value]:
         carried = [index for index in range(len(self.starts)) if index not in self.invariant]

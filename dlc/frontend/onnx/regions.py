@@ -10,7 +10,7 @@ from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.settling import settle
 from dlc.ir.dims import Dim, Symbol, free_symbols, known_equal
 from dlc.ir.graph import Graph, Value
-from dlc.ir.types import TensorType, Type
+from dlc.ir.types import ElementType, TensorType, Type, join, opened, without
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -27,6 +27,7 @@ class Region:
         self.ctx = ctx
         self.graph = Graph(name)
         self.importer = ctx.importer.of_region(self.graph)
+        self.importer.known.capture = self.capture
         self.captured: dict[Value, Value] = {}
         self.scope = ctx.scope.inner(f"{ctx.name}/{name}", self.capture)
         ctx.importer.limits.check("depth", self.scope.depth, "nesting of subgraphs", node=ctx.name)
@@ -111,9 +112,10 @@ class OpenExtents:
         """The type of result `index`, which may have any of `types`."""
         first = types[0]
         if not isinstance(first, TensorType):
-            if any(type_ != first for type_ in types):
-                self._ctx.unsupported(f"output {index} is {' or '.join(map(str, types))}")
-            return first
+            joined = self._joined(types)
+            if joined is None:
+                self._ctx.fail(f"output {index} is {' or '.join(map(str, types))}", "model/type")
+            return joined
         shapes = [type_.shape if isinstance(type_, TensorType) else None for type_ in types]
         if any(type_.dtype is not first.dtype for type_ in types if isinstance(type_, TensorType)):
             self._ctx.fail(f"output {index} is {' or '.join(map(str, types))}", "model/type")
@@ -125,9 +127,19 @@ class OpenExtents:
         extents = [self._extent(index, axis, column) for axis, column in enumerate(zip(*shapes))]
         return first.with_shape(extents)
 
+    def _joined(self, types: Sequence[Type]) -> ElementType | None:
+        """The type of sequences or optionals that may be any of `types`."""
+        joined: ElementType | None = opened(types[0])
+        for type_ in types[1:]:
+            joined = None if joined is None else join(joined, opened(type_))
+        return None if joined is None else without(joined, self._is_inner)
+
+    def _is_inner(self, dim: Dim) -> bool:
+        return any(map(self._inner, free_symbols(dim)))
+
     def _extent(self, index: int, axis: int, dims: Sequence[Dim]) -> Dim:
         first = dims[0]
-        if all(known_equal(first, dim) for dim in dims) and not any(map(self._inner, free_symbols(first))):
+        if all(known_equal(first, dim) for dim in dims) and not self._is_inner(first):
             return first
         return self.open(index, axis)
 

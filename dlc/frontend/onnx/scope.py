@@ -5,11 +5,14 @@ body.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from dlc.errors import ModelError, printable
 from dlc.ir.graph import Value
+
+if TYPE_CHECKING:
+    from onnx import TypeProto, ValueInfoProto
 
 
 class Missing(enum.Enum):
@@ -46,6 +49,7 @@ class Scope:
         self.depth = depth
         self.capture = capture
         self._values: dict[str, Value | Missing] = {}
+        self._declared: dict[str, TypeProto] = {}
 
     @property
     def is_main(self) -> bool:
@@ -61,6 +65,17 @@ class Scope:
     def defines(self, name: str) -> bool:
         """Whether this scope itself has `name`."""
         return name in self._values
+
+    def declare(self, infos: Iterable[ValueInfoProto]) -> None:
+        """Note the types that a graph claims its values to have."""
+        self._declared.update((info.name, info.type) for info in infos)
+
+    def declared_rank(self, name: str) -> int | None:
+        """The rank that the model claims a tensor of this scope to have."""
+        type_ = self._declared.get(name)
+        if type_ is None or not type_.tensor_type.HasField("shape"):
+            return None
+        return len(type_.tensor_type.shape.dim)
 
     def sees(self, name: str) -> bool:
         """Whether `name` means something here, in this scope or around it."""

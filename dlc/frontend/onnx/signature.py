@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from dlc.errors import Finding, InputError, ModelError, UnsupportedError, printable
 from dlc.frontend.onnx.tensors import checked_shape, element_type
+from dlc.frontend.onnx.type_protos import declared_type, kinds, tensor_shapes, with_extents
+from dlc.ir.builder import GraphBuilder
 from dlc.ir.dims import Dim, Guard, Relation, Symbol, terms_of, to_text
 from dlc.ir.graph import Graph, ShapeSource, Value
+from dlc.ir.ops.optionals import OptionalGetElement
 from dlc.ir.text import RESERVED
-from dlc.ir.types import TensorType
+from dlc.ir.types import ElementType, OptionalType, SequenceType, TensorType, Type, element_dtype, opened
 from dlc.limits import Limits
 
 if TYPE_CHECKING:
@@ -29,10 +32,10 @@ logger = logging.getLogger("dlc")
 
 @dataclasses.dataclass(frozen=True)
 class InputSpec:
-    """A graph input: its name, type, and the model's own name of each symbolic dim (or None)."""
+    """A graph input: its name, type, and the model's own name of each symbolic dim (or None) of a tensor."""
 
     name: str
-    type: TensorType
+    type: Type
     dim_names: tuple[str | None, ...]
 
 
@@ -58,13 +61,19 @@ class Signature:
     def declare(self, infos: Sequence[ValueInfoProto]) -> Iterator[Value]:
         """Add the inputs to the graph, in order.
 
-        Raises ModelError for malformed types, UnsupportedError for inputs that are no tensors or have no
-        rank, and InputError (code "input/option") for entries of `shapes` that fit nothing.
+        Raises ModelError for malformed types, UnsupportedError for tensors without a rank and kinds that
+        are neither tensors nor sequences or optionals of them, and InputError (code "input/option") for
+        entries of `shapes` that fit nothing.
         """
         check_names([info.name for info in infos], "input")
-        declared = [(info.name, self._wishes(info)) for info in infos]
+        declared = [(info.name, None if _is_container(info) else self._wishes(info)) for info in infos]
         for (name, wishes), info in zip(declared, infos, strict=True):
             what = f"input '{printable(name)}'"
+            if wishes is None:
+                container = self._container(info, what)
+                self.inputs.append(InputSpec(name, container, ()))
+                yield self.graph.add_input(name, container)
+                continue
             dtype = element_type(info.type.tensor_type.elem_type, what)
             dims = [self._dim(name, axis, wish) for axis, wish in enumerate(wishes)]
             checked_shape([dim for dim in dims if isinstance(dim, int)], dtype, self.limits, what)
@@ -77,6 +86,19 @@ class Signature:
             self.inputs.append(InputSpec(name, type_, names))
             yield value
         self._refuse_unused()
+
+    def _container(self, info: ValueInfoProto, what: str) -> ElementType:
+        """The type of a sequence or optional; `shapes` may give the dims of its tensors."""
+        type_ = declared_type(info.type, what)
+        given = self.shapes.get(info.name)
+        if given is not None and not isinstance(given, int):
+            self._used.add(info.name)
+            type_ = with_extents(type_, given, what)
+        for dims in tensor_shapes(type_):
+            known = [dim for dim in dims if isinstance(dim, int)]
+            checked_shape(known, element_dtype(type_), self.limits, what)
+            self.limits.check("rank", len(dims), f"rank of {what}")
+        return type_
 
     def fresh(self, wish: str, lo: int | None = 0) -> Symbol:
         """A symbol of at least `lo`, named after `wish` as far as the syntax of dims allows."""
@@ -160,6 +182,11 @@ class Signature:
                     hint=f"the model has {printable(', '.join(known))}",
                     code="input/option",
                 )
+
+
+def _is_container(info: ValueInfoProto) -> bool:
+    """Whether an input is a sequence or an optional."""
+    return info.type.WhichOneof("value") in ("sequence_type", "optional_type")
 
 
 def _declared_dims(info: ValueInfoProto, what: str) -> list[int | str | None] | None:
@@ -261,6 +288,17 @@ def check_names(names: Sequence[str], what: str) -> None:
         seen.add(name)
 
 
+def declared_value(graph: Graph, value: Value, declared: TypeProto) -> Value:
+    """`value` as what an output is declared: of an optional that is declared a sequence, the sequence.
+
+    A loop whose state begins as an optional and goes on as a sequence ends with either.
+    """
+    element = value.type.element if isinstance(value.type, OptionalType) else None
+    if not isinstance(element, SequenceType) or declared.WhichOneof("value") != "sequence_type":
+        return value
+    return GraphBuilder(graph).add(OptionalGetElement(element), value, names=[value.name])
+
+
 def check_output(name: str, value: Value, declared: TypeProto) -> None:
     """ModelError when a model declares an output as another kind or element type than it is.
 
@@ -271,10 +309,12 @@ def check_output(name: str, value: Value, declared: TypeProto) -> None:
     kind = declared.WhichOneof("value")
     if kind is None:
         return
-    if not isinstance(value.type, TensorType) or kind != "tensor_type":
-        if isinstance(value.type, TensorType) or kind == "tensor_type":
+    if not isinstance(value.type, TensorType):
+        if kinds(declared_type(declared, what)) != kinds(opened(value.type)):
             raise ModelError(f"{what} is declared as {kind}, but is {value.type}", code="model/type")
         return
+    if kind != "tensor_type":
+        raise ModelError(f"{what} is declared as {kind}, but is {value.type}", code="model/type")
     tensor = declared.tensor_type
     if tensor.elem_type and element_type(tensor.elem_type, what) is not value.type.dtype:
         raise ModelError(

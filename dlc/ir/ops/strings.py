@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dlc.errors import ShapeError
-from dlc.ir.dims import Dim
 from dlc.ir.dtypes import DType
 from dlc.ir.operator import Array, EvaluateDim, InferenceError, Operator, OperatorClass
 from dlc.ir.ops.common import broadcast_shapes, given, require_dtype, take
@@ -64,16 +63,19 @@ class StringSplit(StringOperator):
     the number of parts of each (i64).
 
     Without a delimiter any number of whitespace characters delimits, and those at the ends do not count.
-    At most `limit` cuts are made (None: all). `width` is the largest number of parts, a symbol.
+    At most `limit` cuts are made (None: all). `type` is that of the parts, whose last extent, the largest
+    number of parts, is a symbol that is bound from the result.
     """
 
     delimiter: str | None
     limit: int | None
-    width: Dim
+    type: TensorType
 
     def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
         x = string_operand(inputs)
-        return TensorType(DType.STRING, (*x.shape, self.width)), TensorType(DType.I64, x.shape)
+        if self.type.dtype is not DType.STRING or self.type.rank != x.rank + 1:
+            raise InferenceError(f"the parts of {x} cannot be {self.type}")
+        return self.type, TensorType(DType.I64, x.shape)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
         x = given(inputs[0])
@@ -113,14 +115,14 @@ class StringNormalizer(StringOperator):
     """The strings of a vector, or of a matrix of one row, that are no stop words, in another case if wanted.
 
     `case` is "lower", "upper" or "none". Stop words are compared as they are, or, unless `case_sensitive`,
-    without regard to case. Where no string remains the result is one empty string. `count` is the number of
-    strings that remain, a symbol.
+    without regard to case. Where no string remains the result is one empty string. `type` is that of the
+    result, whose last extent is a symbol that is bound from it.
     """
 
     case: str
     case_sensitive: bool
     stopwords: tuple[str, ...]
-    count: Dim
+    type: TensorType
 
     def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
         x = string_operand(inputs)
@@ -128,7 +130,9 @@ class StringNormalizer(StringOperator):
             raise InferenceError(f"the operand must be a vector or a matrix of one row, but is {x}")
         if self.case not in _CASES:
             raise InferenceError(f"there is no case {self.case!r}")
-        return (TensorType(DType.STRING, (*x.shape[:-1], self.count)),)
+        if self.type.dtype is not DType.STRING or self.type.rank != x.rank:
+            raise InferenceError(f"the strings that remain of {x} cannot be {self.type}")
+        return (self.type,)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
         x = given(inputs[0])
