@@ -60,7 +60,7 @@ class LinearAttention(Operator):
     def groups(query_heads: Dim, heads: Dim) -> int:
         """Query heads for each key head; InferenceError when they are no whole number."""
         if not isinstance(query_heads, int) or not isinstance(heads, int) or heads < 1:
-            raise InferenceError(f"the numbers of heads, {query_heads} and {heads}, must be known and positive")
+            raise InferenceError(f"{query_heads} and {heads} are no known, positive numbers of heads")
         if query_heads % heads or not query_heads:
             raise InferenceError(f"{query_heads} query heads are no multiple of {heads} key heads")
         return query_heads // heads
