@@ -28,6 +28,7 @@ from dlc.ir.types import Type
 MODES = ("nearest", "linear", "cubic")
 COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",
                "tf_half_pixel_for_nn", "tf_crop_and_resize")
+POLICIES = ("stretch", "not_larger", "not_smaller")
 NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 #: How far from a half a coordinate still counts as a tie of the rounding modes, as in onnxruntime 1.31.
@@ -45,6 +46,8 @@ class Resize(Operator):
     exclude_outside: taps outside of x get no weight, the others are scaled to sum 1; else they read the edge.
     extrapolation: the value where "tf_crop_and_resize" leaves x.
     antialias: stretch the kernel of "linear" and "cubic" by 1 / scale when scale < 1.
+    policy, wanted: "not_larger" or "not_smaller" lets the axes that `wanted` has an extent for share one
+        scale, the least or greatest of wanted / extent; `sizes` are rounded from it.
 
     An axis that keeps its extent at scale 1 (and is not cropped) is left alone. Integer results saturate;
     they are truncated toward zero without antialias, rounded (half to even) with it, as onnxruntime does.
@@ -61,6 +64,8 @@ class Resize(Operator):
     exclude_outside: bool
     extrapolation: float
     antialias: bool
+    policy: str = "stretch"
+    wanted: tuple[Dim | None, ...] = ()
 
     @property
     def crops(self) -> bool:
@@ -71,12 +76,15 @@ class Resize(Operator):
         x = tensor(inputs[0], "the operand")
         if not len(self.sizes) == len(self.scales) == x.rank:
             raise InferenceError(f"sizes and scales must have {x.rank} entries, one an axis")
-        for value, known in ((self.mode, MODES), (self.coordinates, COORDINATES), (self.nearest, NEAREST)):
+        names = ((self.mode, MODES), (self.coordinates, COORDINATES), (self.nearest, NEAREST))
+        for value, known in (*names, (self.policy, POLICIES)):
             if value not in known:
                 raise InferenceError(f"{value!r} is none of {', '.join(known)}")
         check_extents(self.sizes)
         if any(scale is not None and not scale > 0 for scale in self.scales):
             raise InferenceError(f"scales {self.scales} must be positive")
+        if len(self.wanted) != (0 if self.policy == "stretch" else x.rank):
+            raise InferenceError(f"{len(self.wanted)} wanted extents do not fit policy {self.policy}")
         if self.antialias and self.mode == "nearest":
             raise InferenceError("antialiasing needs mode linear or cubic")
         if self.mode != "nearest" and not (x.dtype.is_float or x.dtype.is_integer):
@@ -96,8 +104,11 @@ class Resize(Operator):
         roi = np.asarray(inputs[1], dtype=np.float32) if self.crops else None
         y = x if self.mode == "nearest" else x.astype(interpolation_dtype(x.dtype))
         outside: list[tuple[int, Array]] = []
+        common = self._common_scale(x.shape, dim)
         for axis, (extent, size) in enumerate(zip(x.shape, (dim(size) for size in self.sizes))):
             scale = self.axis_scale(axis, extent, size)
+            if common is not None and self.wanted[axis] is not None:
+                scale = common
             window = (roi[axis], roi[axis + x.ndim]) if roi is not None else None
             if size == extent and scale == 1 and window in (None, (0, 1)):
                 continue
@@ -118,6 +129,14 @@ class Resize(Operator):
         if given is not None:
             return np.float32(given)
         return np.float32(size) / np.float32(extent) if extent else np.float32(1)
+
+    def _common_scale(self, shape: Sequence[int], dim: EvaluateDim) -> np.float32 | None:
+        """The scale that axes share by the policy."""
+        pairs = [(extent, dim(wanted)) for extent, wanted in zip(shape, self.wanted) if wanted is not None]
+        quotients = [np.float32(wanted) / np.float32(extent) for extent, wanted in pairs if extent]
+        if not quotients:
+            return None
+        return min(quotients) if self.policy == "not_larger" else max(quotients)
 
     def taps(self, at: Array, extent: int, scale: np.float32) -> tuple[Array, Array]:
         """Positions [size, taps] in an axis of `extent`, and their weights, for coordinates `at` [size]."""

@@ -22,7 +22,7 @@ from dlc.lowering.kernel import AxisKind, Monoid
 from dlc.lowering.rules.conversion import convert
 from dlc.lowering.rules.formulas import compare, select
 from dlc.lowering.rules.registry import rule
-from dlc.lowering.rules.resize_tables import ResizedAxis, Table, axis_table, whole_stride
+from dlc.lowering.rules.resize_tables import ResizedAxis, Table, axis_table, shared_scale, whole_stride
 
 #: Most loads for an element, of all axes together, that are made at once, not one axis after the other,
 #: where channels are the vector axis. Elsewhere loads through a table gather, and fewer of them are better.
@@ -47,12 +47,13 @@ def _resized_axes(draft: Draft, op: Resize) -> list[ResizedAxis]:
     x, target = draft.operand(0).tensor, draft.node.outputs[0].tensor
     result = []
     for axis, (extent, size, scale) in enumerate(zip(x.shape, target.shape, op.scales, strict=True)):
-        plain = known_equal(extent, size) and scale in (None, 1.0)
+        shared = shared_scale(op, x.shape, axis)
+        plain = known_equal(extent, size) and scale in (None, 1.0) and shared is None
         if op.crops:
             roi = draft.operand(1).data
             plain = plain and roi is not None and (roi[axis], roi[axis + x.rank]) == (0, 1)
         if not plain:
-            result.append(ResizedAxis(axis, extent, size, scale))
+            result.append(ResizedAxis(axis, extent, size, scale, shared))
     return result
 
 

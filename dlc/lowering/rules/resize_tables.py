@@ -7,6 +7,8 @@ rounding decides which element mode "nearest" picks.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,20 +27,36 @@ _SAMPLES = (1, 2, 3, 4, 5, 7, 8, 13, 16, 31, 64, 127, 129, 1000)
 _FACTORS = (2, 3, 4, 5, 6, 7, 8, 16)
 
 
+def shared_scale(op: Resize, shape: Sequence[Dim], axis: int) -> e.Expr | None:
+    """The scale in f32 that `axis` shares with others by the policy; None where it has its own."""
+    if op.policy == "stretch" or op.wanted[axis] is None:
+        return None
+    quotients = [
+        binary("div", number(wanted, DType.F32), number(extent, DType.F32))
+        for wanted, extent in zip(op.wanted, shape, strict=True)
+        if wanted is not None
+    ]
+    fn = "min" if op.policy == "not_larger" else "max"
+    return functools.reduce(lambda left, right: binary(fn, left, right), quotients)
+
+
 @dataclasses.dataclass(frozen=True)
 class ResizedAxis:
     """An axis to be resized: its number, extents before and after, and the scale of coordinates (None: their
-    quotient).
+    quotient, or that which it shares with other axes).
     """
 
     axis: int
     extent: Dim
     size: Dim
     scale: float | None
+    shared: e.Expr | None = None
 
     @property
     def known_scale(self) -> np.float32 | None:
         """The scale, where it is a number at compile time."""
+        if self.shared is not None:
+            return None
         if self.scale is not None:
             return np.float32(self.scale)
         if isinstance(self.size, int) and isinstance(self.extent, int):
@@ -47,6 +65,8 @@ class ResizedAxis:
 
     def scale_expression(self) -> e.Expr:
         """The scale in f32."""
+        if self.shared is not None:
+            return self.shared
         known = self.known_scale
         if known is not None:
             return const(float(known), DType.F32)
@@ -75,7 +95,7 @@ def whole_stride(op: Resize, axis: ResizedAxis) -> Stride | None:
     Known extents are compared at every position; of others only factors that are powers of two are taken,
     whose coordinates are exact in f32 for extents below 2^22.
     """
-    if op.mode != "nearest" or op.crops:
+    if op.mode != "nearest" or op.crops or axis.shared is not None:
         return None
     known = isinstance(axis.extent, int) and isinstance(axis.size, int)
     for factor in _FACTORS:
@@ -188,6 +208,9 @@ def _support(op: Resize, axis: ResizedAxis) -> Dim:
     known = axis.known_scale
     if known is not None:
         return int(np.ceil(np.float32(reach) / min(known, np.float32(1))))
+    if axis.shared is not None:
+        # The size was rounded from scale * extent, which may be less by a half.
+        return maximum(reach, ceildiv(axis.extent * (2 * reach), maximum(2 * axis.size - 1, 1)) + 1)
     return maximum(reach, ceildiv(axis.extent * reach, axis.size) + 1)
 
 

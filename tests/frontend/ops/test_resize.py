@@ -6,7 +6,8 @@ import pytest
 from dlc.errors import ModelError, UnsupportedError
 from dlc.frontend.onnx.importer import import_model
 from dlc.ir.dims import to_text
-from tests.helpers.onnx_cases import check_node, feeds_of, one_node_model, run_evaluator
+from tests.helpers.extension_cases import run_native
+from tests.helpers.onnx_cases import check_node, feeds_of, one_node_model, run_evaluator, run_onnxruntime
 
 X = np.random.default_rng(0).standard_normal((1, 2, 7, 10)).astype(np.float32)
 COORDINATES = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"]
@@ -133,6 +134,36 @@ def test_keep_aspect_ratio_policy(policy, target, mode):
     attributes = {"mode": mode, "axes": [2, 3], "keep_aspect_ratio_policy": policy}
     check_node("Resize", [X, None, None, sizes(*target)], 1, attributes, 18, constants=(3,),
                tolerance=COORDINATE_ERROR)
+
+
+@pytest.mark.parametrize("policy", ["not_larger", "not_smaller"])
+@pytest.mark.parametrize("target", [(13, 15), (3, 9), (8, 5), (1, 1)])
+@pytest.mark.parametrize("attributes", [
+    {"mode": "nearest"},
+    {"mode": "linear"},
+    {"mode": "linear", "antialias": 1},
+    {"mode": "cubic", "antialias": 1},
+    {"mode": "cubic", "exclude_outside": 1},
+])
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_keep_aspect_ratio_policy_of_sizes_at_run_time(policy, target, attributes, symbolic):
+    attributes = {**attributes, "axes": [2, 3], "keep_aspect_ratio_policy": policy}
+    inputs = [X, None, None, sizes(*target)]
+    model = one_node_model("Resize", inputs, 1, attributes, 18, symbolic=symbolic)
+    # The number of sizes is known.
+    model.graph.input[1].type.tensor_type.shape.dim[0].dim_value = 2
+    feeds = feeds_of(model, inputs)
+    (expected,) = run_onnxruntime(model, feeds)
+    for (actual,) in (run_evaluator(model, feeds), run_native(model, feeds)):
+        assert actual.shape == expected.shape
+        np.testing.assert_allclose(actual, expected, *COORDINATE_ERROR)
+
+
+def test_keep_aspect_ratio_policy_needs_elements():
+    attributes = {"axes": [0, 1], "keep_aspect_ratio_policy": "not_larger"}
+    with pytest.raises(ModelError, match="needs elements along all axes, not 0"):
+        import_model(one_node_model("Resize", [np.zeros((0, 3), np.float32), None, None, sizes(2, 2)], 1,
+                                    attributes, 18))
 
 
 @pytest.mark.parametrize("shape, factors", [

@@ -2,25 +2,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import many_axes, only_since
+from dlc.frontend.onnx.geometry import many_axes, only_since, require
 from dlc.frontend.onnx.registry import importer
-from dlc.ir.dims import Dim, floordiv
+from dlc.ir.dims import Dim, Relation, floordiv, maximum, minimum, to_text
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.operator import Array
 from dlc.ir.ops.indexing import Gather
 from dlc.ir.ops.movement import Concat
 from dlc.ir.ops.pointwise import Cast
-from dlc.ir.ops.resize import COORDINATES, MODES, NEAREST, Resize
+from dlc.ir.ops.resize import COORDINATES, MODES, NEAREST, POLICIES, Resize
 
 _LEGACY_MODES = {"nearest": "nearest", "linear": "linear"}
-_POLICIES = ("stretch", "not_larger", "not_smaller")
 
 #: Scales are float32; one that equals a fraction with at most this denominator means that fraction.
 _DENOMINATOR = 1000
@@ -91,7 +91,8 @@ def resize_11(ctx: NodeContext) -> Value:
         cubic_coefficient=ctx.float("cubic_coeff_a", -0.75),
         exclude_outside=bool(ctx.int("exclude_outside", 0)),
         extrapolation=ctx.float("extrapolation_value", 0.0),
-        antialias=bool(ctx.int("antialias", 0)))
+        antialias=bool(ctx.int("antialias", 0)),
+        policy=target.policy, wanted=target.wanted)
     return ctx.add(options, x, _roi(ctx, axes)) if options.crops else ctx.add(options, x)
 
 
@@ -112,10 +113,12 @@ def _choice(ctx: NodeContext, key: str, default: str, known: Sequence[str]) -> s
 
 @dataclasses.dataclass(frozen=True)
 class _Target:
-    """Sizes and scales of all axes, as Resize has them."""
+    """Sizes, scales and policy, as Resize has them."""
 
     sizes: tuple[Dim, ...]
     scales: tuple[float | None, ...]
+    policy: str = "stretch"
+    wanted: tuple[Dim | None, ...] = ()
 
 
 def _target(ctx: NodeContext, axes: Sequence[int]) -> _Target:
@@ -134,27 +137,50 @@ def _target(ctx: NodeContext, axes: Sequence[int]) -> _Target:
         return _Target(tuple(sizes), tuple(scales))
     wanted = ctx.dims(3)
     _check_length(ctx, "sizes", len(wanted), axes)
-    policy = _choice(ctx, "keep_aspect_ratio_policy", "stretch", _POLICIES)
+    policy = _choice(ctx, "keep_aspect_ratio_policy", "stretch", POLICIES)
     if policy == "stretch" or len(axes) == 1:
         for axis, size in zip(axes, wanted):
             scales[axis], sizes[axis] = None, size
         return _Target(tuple(sizes), tuple(scales))
-    common = _common_scale(ctx, [shape[axis] for axis in axes], wanted, policy)
-    for axis in axes:
-        extent = shape[axis]
-        assert isinstance(extent, int)
-        scales[axis], sizes[axis] = float(np.float32(common)), int(common * extent + Fraction(1, 2))
-    return _Target(tuple(sizes), tuple(scales))
+    chosen = [shape[axis] for axis in axes]
+    for extent in chosen:
+        require(ctx, Relation.LE, 1, extent, f"{policy} needs elements along all axes, not {to_text(extent)}")
+    common = _common_scale(wanted, chosen, policy)
+    given: list[Dim | None] = [None] * len(shape)
+    for axis, size in zip(axes, wanted):
+        given[axis], scales[axis] = size, common
+        sizes[axis] = _rounded_size(axis, list(zip(axes, wanted, chosen, strict=True)), shape, policy)
+    if common is not None:
+        return _Target(tuple(sizes), tuple(scales))
+    return _Target(tuple(sizes), tuple(scales), policy, tuple(given))
 
 
-def _common_scale(ctx: NodeContext, extents: Sequence[Dim], wanted: Sequence[Dim], policy: str) -> Fraction:
-    """The one scale of all axes that fits their extents into (not_larger) or over (not_smaller) `wanted`."""
-    quotients = [Fraction(size, extent) for size, extent in zip(wanted, extents)
-                 if isinstance(size, int) and isinstance(extent, int) and extent]
-    if len(quotients) < len(extents):
-        ctx.unsupported(f"keep_aspect_ratio_policy {policy} needs extents that are known at compile time",
-                        "give the model's inputs fixed spatial extents")
-    return min(quotients) if policy == "not_larger" else max(quotients)
+def _common_scale(wanted: Sequence[Dim], extents: Sequence[Dim], policy: str) -> float | None:
+    """The one scale of all axes that fits their extents into (not_larger) or over (not_smaller) `wanted`;
+    None where sizes are not known.
+    """
+    quotients = [
+        np.float32(size) / np.float32(extent)
+        for size, extent in zip(wanted, extents)
+        if isinstance(size, int) and isinstance(extent, int)
+    ]
+    if len(quotients) < len(wanted):
+        return None
+    return float(min(quotients) if policy == "not_larger" else max(quotients))
+
+
+def _rounded_size(
+    axis: int, others: Sequence[tuple[int, Dim, Dim]], shape: Sequence[Dim], policy: str
+) -> Dim:
+    """round(scale * extent), halves up, of an axis whose scale is the least or greatest wanted / extent of
+    the axes in `others` (axis, wanted extent, extent). Rounding commutes with minimum and maximum.
+    """
+    combine = minimum if policy == "not_larger" else maximum
+    rounded = [
+        wanted if other == axis else floordiv(2 * wanted * shape[axis] + extent, 2 * extent)
+        for other, wanted, extent in others
+    ]
+    return functools.reduce(combine, rounded)
 
 
 def _is_given(ctx: NodeContext, index: int) -> bool:
