@@ -252,9 +252,10 @@ def make_report(
 
     program = code.program
     launches = tuple(
-        KernelReport(code.kernels[s.kernel].function, code.kernels[s.kernel].template, s.origins)
+        KernelReport(function, code.kernels[s.kernel].template, s.origins)
         for s in walk(program.steps)
         if isinstance(s, Launch)
+        for function in code.kernels[s.kernel].functions
     )
     hosts = tuple(
         HostReport(", ".join(s.node.origin), s.node.op.name, s.reason) for s in host_steps(program).values()

@@ -160,6 +160,7 @@ def _compile(
 ) -> tuple[Artifact, bool]:
     """The artifact, and whether the model needs no data outside of `source`."""
     from dlc.backends.cpu.backend import RED_ZONE, generate
+    from dlc.backends.cpu.policy import Policy
     from dlc.frontend.onnx.importer import import_model
     from dlc.ir.text import to_text
     from dlc.lowering.lower import lower
@@ -190,7 +191,8 @@ def _compile(
         dump("fusion.txt", decisions_text(program))
     if options.strict:
         refuse_hosts(program)
-    code = clock.run("generate", lambda: generate(program, target, options.limits, debug=debug))
+    policy = Policy.of(options.accuracy, options.memory)
+    code = clock.run("generate", lambda: generate(program, target, options.limits, policy, debug=debug))
     if dump is not None:
         dump("module.ll", code.text)
     rewrites = [

@@ -102,6 +102,18 @@ def fixed_convolutions() -> Specimen:
 
 
 @specimen
+def tiled_convolutions() -> Specimen:
+    """Convolutions by Winograd's algorithm: cut tiles, a dilated one, several strips, two images."""
+    d = Draft()
+    x = d.add("Conv", ["x", d.weight("w1", 32, 24, 3, 3), d.weight("b1", 32)], "c1", pads=[1] * 4)
+    x = d.add("Relu", [x], "r1")
+    x = d.add("Conv", [x, d.weight("w2", 32, 32, 3, 3)], "c2", pads=[2, 3, 2, 3], dilations=[2, 3])
+    d.add("Conv", [x, d.weight("w3", 20, 32, 3, 3)], "y", pads=[1] * 4)
+    model = d.model([("x", FLOAT, ["n", 24, 15, 18])], [_output("y")], 17)
+    return Specimen("tiled_convolutions", model, ({"x": numbers(7, 2, 24, 15, 18)},))
+
+
+@specimen
 def products() -> Specimen:
     """Matrix products: a depth of several blocks, odd rows and columns, epilogues, batches, parts."""
     d = Draft()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dlc.ir.graph import Node
+from dlc.ir.ops.movement import Trilu
 from dlc.ir.ops.pointwise import Unary
 from dlc.lowering.draft import Draft
 from dlc.lowering.rules import registry
@@ -43,9 +44,19 @@ def test_hosts_are_told_with_their_reason(monkeypatch: pytest.MonkeyPatch) -> No
     assert entry.to_dict()["dtypes"]["f32"] == "host"
 
 
-def test_what_is_not_compiled() -> None:
-    (entry,) = operator_support(["BatchNormalization"])
-    assert entry.by_dtype["f32"] is Support.PARTLY and "training" in entry.reasons["f32"]
+def test_what_is_partly_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.lowered_operators()
+    rule = registry._RULES[Trilu]
+
+    def upper_only(draft: Draft, node: Node) -> None:
+        assert isinstance(node.op, Trilu)
+        if not node.op.upper:
+            raise registry.NotLowered("planted")
+        rule(draft, node)
+
+    monkeypatch.setitem(registry._RULES, Trilu, upper_only)
+    (entry,) = (entry for entry in operator_support(["Trilu"]) if entry.domain == "")
+    assert entry.by_dtype["f32"] is Support.PARTLY and entry.reasons["f32"] == "planted"
 
 
 def test_progress_and_operators_without_a_test() -> None:

@@ -9,7 +9,9 @@ from dlc.backends.cpu.driver import emit_driver
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.objects import compile_object
 from dlc.backends.cpu.packing import pack_constants
+from dlc.backends.cpu.policy import Policy
 from dlc.backends.cpu.templates.select import emit_kernel
+from dlc.ir.dims import maximum
 from dlc.limits import Limits
 from dlc.lowering.program import Program
 from dlc.target import CpuTarget
@@ -36,22 +38,30 @@ class GeneratedCode:
 
 
 def generate(
-    program: Program, target: CpuTarget, limits: Limits | None = None, *, debug: bool = False
+    program: Program,
+    target: CpuTarget,
+    limits: Limits | None = None,
+    policy: Policy | None = None,
+    *,
+    debug: bool = False,
 ) -> GeneratedCode:
-    """Generate the code of `program` for `target`.
+    """Generate the code of `program` for `target` by `policy`.
 
     `debug` code checks the bounds of each access to memory, and the red zones of the program: what strays is
-    kept from memory and ends the run in an InternalError.
+    kept from memory and ends the run in an InternalError. The arena of the program that is returned ends in
+    the workspace of kernels of two phases.
 
     Raises LimitError when a function or the whole would be so large that LLVM takes unreasonably long.
     """
     limits = limits or Limits()
-    module = Module(target, debug=debug)
+    module = Module(target, policy, frozenset(program.symbols), debug=debug)
     kernels = [
         emit_kernel(module, f"k{index}_{kernel.name}", kernel) for index, kernel in enumerate(program.kernels)
     ]
-    program = pack_constants(program, kernels)
-    emit_driver(module, program, kernels)
+    planned = pack_constants(program, kernels)
+    workspace = maximum(0, 0, *(kernel.workspace for kernel in kernels))
+    program = dataclasses.replace(planned, arena=planned.arena + workspace)
+    emit_driver(module, program, kernels, planned.arena)
     text = module.text()
     _check_size(text, limits, DEBUG_GROWTH if debug else 1)
     return GeneratedCode(compile_object(text, target), text, tuple(kernels), program, module.accesses)

@@ -29,15 +29,24 @@ FAULT_ACCESS = 1 << 39
 
 
 @dataclasses.dataclass(frozen=True)
+class Phase:
+    """A function that runs to its end, on the same arguments, before the kernel's own; its chunks."""
+
+    function: str
+    chunks: Dim
+
+
+@dataclasses.dataclass(frozen=True)
 class CompiledKernel:
     """A kernel's function in the module.
 
     Its argument block holds the parameters' pointers in order, then the numbers of `symbols`, then the
     address of the fault word and the number of the step when `reports_faults`, then, in a module to debug,
-    the bytes of the scratch memory and of each parameter. `chunks` is the number of chunks of a launch (0:
-    nothing to do) and `scratch` the bytes of scratch memory that one participant needs. `packing` names
-    constant parameters that the function expects rearranged, with what does it: the kernel reads the packed
-    array instead.
+    the bytes of the scratch memory and of each parameter, then the address of the workspace. `chunks` is the
+    number of chunks of a launch (0: nothing to do) and `scratch` the bytes of scratch memory that one
+    participant needs. `packing` names constant parameters that the function expects rearranged, with what
+    does it: the kernel reads the packed array instead. A kernel of two phases has the first one in `before`,
+    and `workspace` bytes of memory that all chunks of both share.
     """
 
     function: str
@@ -48,6 +57,13 @@ class CompiledKernel:
     scratch: Dim
     reports_faults: bool
     packing: Mapping[str, Packing] = dataclasses.field(default_factory=dict)
+    workspace: Dim = 0
+    before: Phase | None = None
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The functions in the order in which they are launched."""
+        return (self.function,) if self.before is None else (self.before.function, self.function)
 
 
 class KernelFrame:
@@ -86,13 +102,22 @@ class KernelFrame:
         self._worst = b.stack(SLOT)
         b.store(NONE, self._worst)
         bounds = b.check_bounds(self._worst)
-        bounds.enter(self._args, "its arguments", (first + 1 + count) * SLOT)
+        bounds.enter(self._args, "its arguments", (first + 2 + count) * SLOT)
         bounds.enter(self.scratch, "scratch memory", sizes[0])
         for param, size in zip(self.kernel.params, sizes[1:], strict=True):
             bounds.enter(self.pointers[param.name], f"'{param.name}'", size)
 
     def _argument(self, args: t.Value, slot: int, type_: t.IRType) -> t.Value:
         return self.b.load_invariant(self.b.byte_offset(args, slot * SLOT), type_)
+
+    def workspace(self, size: Dim) -> t.Value:
+        """The memory of `size` bytes that all chunks of the kernel's phases share."""
+        params = len(self.kernel.params)
+        slot = params + len(self.symbols) + 2 + (1 + params if self.b.module.debug else 0)
+        pointer = self._argument(self._args, slot, t.ptr)
+        if self.b.bounds is not None:
+            self.b.bounds.enter(pointer, "the workspace", self.emitter.dim(size))
+        return pointer
 
     def _report_fault(self, bad: t.Value) -> None:
         self.reports_faults = True
@@ -105,14 +130,16 @@ class KernelFrame:
         self.b.call("dlc_report_fault", [word, step, chunk])
 
     def finish(
-        self, template: str, chunks: Dim, scratch: Dim = 0, packing: Mapping[str, Packing] | None = None
+        self,
+        template: str,
+        chunks: Dim,
+        scratch: Dim = 0,
+        packing: Mapping[str, Packing] | None = None,
+        workspace: Dim = 0,
+        before: Phase | None = None,
     ) -> CompiledKernel:
-        """Close the function."""
-        if self._worst is not None:
-            b = self.b
-            worst = b.instruction(t.i64, f"load i64, {self._worst}, align 8", self._worst)
-            with b.if_(b.icmp("ne", worst, NONE)):
-                self._call_report(b.value(b.or_(worst, FAULT_ACCESS)))
+        """Close the function, and say what it is."""
+        self.close()
         return CompiledKernel(
             self.name,
             self.kernel,
@@ -122,7 +149,17 @@ class KernelFrame:
             scratch,
             self.reports_faults,
             packing or {},
+            workspace,
+            before,
         )
+
+    def close(self) -> None:
+        """End the function."""
+        if self._worst is not None:
+            b = self.b
+            worst = b.instruction(t.i64, f"load i64, {self._worst}, align 8", self._worst)
+            with b.if_(b.icmp("ne", worst, NONE)):
+                self._call_report(b.value(b.or_(worst, FAULT_ACCESS)))
 
 
 def kernel_symbols(kernel: Kernel, more_dims: Sequence[Dim] = ()) -> tuple[Symbol, ...]:

@@ -37,10 +37,15 @@ STORAGES = 14
 _PREDICATES = {Relation.EQ: "eq", Relation.LE: "sle", Relation.LT: "slt"}
 
 
-def emit_driver(module: Module, program: Program, kernels: Sequence[CompiledKernel]) -> None:
-    """Write `dlc_shapes` and `dlc_run` (see runtime/native/dlc.h) for `program`."""
+def emit_driver(
+    module: Module, program: Program, kernels: Sequence[CompiledKernel], workspace: Dim
+) -> None:
+    """Write `dlc_shapes` and `dlc_run` (see runtime/native/dlc.h) for `program`.
+
+    `workspace` is where the memory that the phases of a kernel share begins in the arena.
+    """
     _emit_shapes(module, program)
-    _Run(module, program, kernels).emit()
+    _Run(module, program, kernels, workspace).emit()
 
 
 def _dims(b: FunctionBuilder, numbers: dict[str, t.Value]) -> ExpressionEmitter:
@@ -85,9 +90,12 @@ class _Pointers:
 class _Run:
     """dlc_run: one launch after the other."""
 
-    def __init__(self, module: Module, program: Program, kernels: Sequence[CompiledKernel]) -> None:
+    def __init__(
+        self, module: Module, program: Program, kernels: Sequence[CompiledKernel], workspace: Dim
+    ) -> None:
         self.program = program
         self.kernels = kernels
+        self.workspace = workspace
         self.b = module.function(
             "dlc_run",
             [
@@ -102,7 +110,7 @@ class _Run:
         )
         self.context, self.symbols, inputs, outputs, constants, arena = self.b.params
         self.tables = _Pointers(inputs, outputs, constants, arena)
-        widest = max([2 * len(k.kernel.params) + len(k.symbols) + 3 for k in kernels] + [16])
+        widest = max([2 * len(k.kernel.params) + len(k.symbols) + 4 for k in kernels] + [16])
         self.args = self.b.stack(widest * SLOT)
         numbers = {
             symbol.name: self.b.load_invariant(self.b.byte_offset(self.symbols, i * SLOT), t.i64)
@@ -192,12 +200,22 @@ class _Run:
             slots += [self.emitter.dim(kernel.scratch), *map(self._bytes, step.buffers)]
         for position, value in enumerate(slots):
             b.store(value, b.byte_offset(self.args, position * SLOT))
+        if kernel.workspace != 0:
+            place = b.byte_offset(self.tables.arena, self.emitter.dim(self.workspace))
+            params = len(step.buffers)
+            slot = params + len(kernel.symbols) + 2 + (1 + params if b.module.debug else 0)
+            b.store(place, b.byte_offset(self.args, slot * SLOT))
         if not isinstance(kernel.scratch, int) and not free_symbols(kernel.scratch) <= set(
             self.program.symbols
         ):
             b.call("dlc_reserve_scratch", [self.context, self.emitter.dim(kernel.scratch)], t.i64)
-        function = t.Value(t.ptr, f"@{kernel.function}", None, None)
-        b.call("dlc_launch", [self.context, function, self.args, self.emitter.dim(kernel.chunks)])
+        if kernel.before is not None:
+            self._call(kernel.before.function, kernel.before.chunks)
+        self._call(kernel.function, kernel.chunks)
+
+    def _call(self, name: str, chunks: Dim) -> None:
+        function = t.Value(t.ptr, f"@{name}", None, None)
+        self.b.call("dlc_launch", [self.context, function, self.args, self.emitter.dim(chunks)])
 
     def _bind(self, symbol: Symbol, buffer: Buffer, element: int) -> None:
         """Read a number that the run computed; kept for the caller behind the inputs' symbols."""

@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 
 import numpy as np
 
 from dlc.backends.cpu import types as t
 from dlc.backends.cpu.builder import FunctionBuilder
+from dlc.backends.cpu.policy import Policy
 from dlc.errors import InternalError
+from dlc.ir.dims import Symbol
 from dlc.target import CpuTarget
 
 #: Constants as text cost 0.2 s a megabyte in LLVM's parser; weights are passed by pointer instead.
@@ -20,13 +22,23 @@ _UNROLL_DISABLE = '!0 = distinct !{!0, !1}\n!1 = !{!"llvm.loop.unroll.disable"}\
 
 
 class Module:
-    """Everything that becomes one object file for `target`.
+    """Everything that becomes one object file for `target`, by `policy`.
 
-    In a `debug` one kernels check the bounds of all their accesses, which `accesses` describes by number.
+    `entry_symbols` are those whose numbers are known before the first step of a run. In a `debug` one kernels
+    check the bounds of all their accesses, which `accesses` describes by number.
     """
 
-    def __init__(self, target: CpuTarget, *, debug: bool = False) -> None:
+    def __init__(
+        self,
+        target: CpuTarget,
+        policy: Policy | None = None,
+        entry_symbols: Set[Symbol] = frozenset(),
+        *,
+        debug: bool = False,
+    ) -> None:
         self.target = target
+        self.policy = policy or Policy()
+        self.entry_symbols = entry_symbols
         self.debug = debug
         #: Bytes of each table, by its spelling.
         self.table_bytes: dict[str, int] = {}

@@ -48,9 +48,14 @@ class NativeCode:
         fault = c_int64(NO_FAULT)
         slots = [self._address(image, buffer) for buffer in step.buffers]
         slots += [image.numbers[symbol.name] for symbol in kernel.symbols]
-        slots += [addressof(fault), index]
+        workspace = Block(image.number(kernel.workspace), poison=True)
+        slots += [addressof(fault), index, workspace.address]
         arguments = (c_int64 * len(slots))(*slots)
         scratch = Block(image.number(kernel.scratch), poison=True)
+        if kernel.before is not None:
+            first = _KERNEL(self.library.address(kernel.before.function))
+            for chunk in range(image.number(kernel.before.chunks)):
+                first(addressof(arguments), chunk, scratch.address)
         function = _KERNEL(self.library.address(kernel.function))
         for chunk in range(self.chunks(image, index)) if order is None else order:
             if spoil:

@@ -279,7 +279,7 @@ def emit(module: Module, name: str, m: Match) -> CompiledKernel:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plane:
+class Plane:
     """How the positions of an operand lie in memory: strides in elements."""
 
     batch: Dim
@@ -288,13 +288,25 @@ class _Plane:
     origin: Dim
 
 
+def input_plane(m: Match) -> Plane:
+    """How the input of a matched convolution lies in memory; `origin` is where the first window begins."""
+    strides = m.source.physical_strides()
+    layout = m.source.type.layout
+    rank = m.source.type.rank
+    before = [layout.halo(axis).before if layout else 0 for axis in range(rank)]
+    origin: Dim = 0
+    for axis, window in enumerate(m.contract.spec.windows, start=2):
+        origin = origin + (before[axis] - window.pad) * strides[axis]
+    return Plane(strides[0], strides[1], tuple(strides[2:rank]), origin)
+
+
 class _Convolution:
     def __init__(self, module: Module, name: str, m: Match) -> None:
         self.m = m
         self.split = split_blocked_axes(m.kernel)
         self.blocks = -(-m.outputs // LANES)
         self.windows = m.contract.spec.windows
-        self.input = self._input_plane()
+        self.input = input_plane(m)
         self.flat = self._is_flat()
         extents = [m.extent(axis) for axis in m.positions]
         self.height: Dim = 1 if self.flat or len(extents) < 2 else extents[-2]
@@ -320,17 +332,6 @@ class _Convolution:
         self.b = self.frame.b
         self.em = self.frame.emitter
         self.epilogue = BlockedEpilogue(self.frame, self.split, m.columns, m.positions, m.contract.out.name)
-
-    def _input_plane(self) -> _Plane:
-        m = self.m
-        strides = m.source.physical_strides()
-        layout = m.source.type.layout
-        rank = m.source.type.rank
-        before = [layout.halo(axis).before if layout else 0 for axis in range(rank)]
-        origin: Dim = 0
-        for axis, window in enumerate(self.windows, start=2):
-            origin = origin + (before[axis] - window.pad) * strides[axis]
-        return _Plane(strides[0], strides[1], tuple(strides[2:rank]), origin)
 
     def _is_flat(self) -> bool:
         """Whether all output positions can be walked as one row: 1x1, stride 1, no halo on either side."""

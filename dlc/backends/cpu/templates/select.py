@@ -17,6 +17,8 @@ from dlc.backends.cpu.templates import (
     suppression,
     topk,
     trees,
+    winograd,
+    winograd_plan,
 )
 from dlc.backends.cpu.templates.template import Match
 from dlc.lowering.kernel import Kernel
@@ -44,6 +46,9 @@ def emit_kernel(module: Module, name: str, kernel: Kernel) -> CompiledKernel:
         return trees.emit(module, name, forest)
     found = convolution.match(kernel)
     if isinstance(found, convolution.Match):
+        fast = winograd_plan.plan(module, found)
+        if isinstance(fast, winograd_plan.Plan):
+            return winograd.emit(module, name, fast)
         return convolution.emit(module, name, found)
     small = depthwise.match(kernel)
     if isinstance(small, depthwise.Match):

@@ -68,13 +68,20 @@ class CompiledCase:
         slots += [numbers[symbol.name] for symbol in kernel.symbols]
         size = evaluate(kernel.scratch, numbers)
         fault = np.full(1, NO_FAULT, np.int64)
-        args = np.array([*slots, fault.ctypes.data, 0, size, *map(_span, keep)], np.int64)
+        slots += [fault.ctypes.data, 0]
+        if self.module.debug:
+            slots += [size, *map(_span, keep)]
+        workspace = np.full(evaluate(kernel.workspace, numbers) + 64, 0xFF, np.uint8)
+        args = np.array([*slots, -(-workspace.ctypes.data // 64) * 64], np.int64)
 
-        def run(chunk: int) -> None:
+        def run(chunk: int, function: Any = self.library.kernel) -> None:
             memory = np.full(size + 64, scratch_byte, np.uint8)
             address = -(-memory.ctypes.data // 64) * 64
-            self.library.kernel(args.ctypes.data, ctypes.c_int64(chunk), address)
+            function(args.ctypes.data, ctypes.c_int64(chunk), address)
 
+        if kernel.before is not None:
+            for chunk in range(evaluate(kernel.before.chunks, numbers)):
+                run(chunk, getattr(self.library, kernel.before.function))
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(run, range(self.chunks(numbers)) if order is None else order))
         access = decode_access(int(fault[0])) if fault[0] != NO_FAULT else None
