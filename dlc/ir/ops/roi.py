@@ -1,4 +1,4 @@
-"""RoiAlign: pooling of bilinear samples in regions of interest (He et al. 2017, Mask R-CNN)."""
+"""Pooling in regions of interest: RoiAlign (He et al. 2017) and MaxRoiPool (Girshick 2015)."""
 from __future__ import annotations
 
 import dataclasses
@@ -108,3 +108,62 @@ class RoiAlign(Operator):
 
     def flops(self, inputs: Sequence[Type | None], outputs: Sequence[Type]) -> Dim:
         return tensor(outputs[0], "the result").elements * (8 * max(self.sampling_ratio, 1) ** 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaxRoiPool(Operator):
+    """The maxima of height x width bins of regions: y [R, C, height, width].
+
+    Operands: x [N, C, H, W] and rois [R, 5] of its type: the number of an image, then x1, y1, x2, y2, which
+    times `spatial_scale` and rounded (half away from zero) are the first and last column and row of a region
+    of at least 1 x 1. Bins begin and end at whole elements, rounded outwards, and are cut off at the image;
+    one without elements gives 0. As Fast R-CNN and onnxruntime have it; the standard gives no formula.
+    """
+
+    kind: ClassVar[OperatorClass] = OperatorClass.REDUCTION
+
+    height: int
+    width: int
+    spatial_scale: float
+
+    def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
+        x, rois = tensor(inputs[0], "the operand"), tensor(inputs[1], "rois")
+        if self.height < 1 or self.width < 1:
+            raise InferenceError(f"{self.height} x {self.width} bins make no result")
+        if x.rank != 4 or not x.dtype.is_float:
+            raise InferenceError(f"the operand must be floats [N, C, H, W], but is {x}")
+        if rois.rank != 2 or rois.dtype is not x.dtype:
+            raise InferenceError(f"rois must be {x.dtype.text}[R, 5], but are {rois}")
+        require_equal(rois.shape[1], 5, "axis 1 of rois")
+        return (x.with_shape((rois.shape[0], x.shape[1], self.height, self.width)),)
+
+    def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
+        x, rois = given(inputs[0]), given(inputs[1])
+        dtype = compute_dtype(x.dtype)
+        y = np.zeros((len(rois), x.shape[1], self.height, self.width), dtype=x.dtype)
+        for index, roi in enumerate(rois.astype(dtype)):
+            image = int(roi[0])
+            if not 0 <= image < x.shape[0]:
+                raise IndexFault(f"image {image} is outside [0, {x.shape[0]})")
+            corners = (roi[1:] * dtype.type(self.spatial_scale)).astype(np.float64)
+            left, top, right, bottom = np.sign(corners) * np.floor(np.abs(corners) + 0.5)
+            rows = self._bins(top, bottom, self.height, x.shape[2], dtype)
+            columns = self._bins(left, right, self.width, x.shape[3], dtype)
+            for i, j in np.ndindex(self.height, self.width):
+                part = x[image, :, rows[i], columns[j]]
+                if part.size:
+                    y[index, :, i, j] = part.max(axis=(1, 2))
+        return (y,)
+
+    @staticmethod
+    def _bins(first: Any, last: Any, bins: int, extent: int, dtype: np.dtype[Any]) -> list[slice]:
+        """The elements of each bin along one axis of the image."""
+        size = dtype.type(max(last - first + 1, 1)) / dtype.type(bins)
+        number = np.arange(bins + 1, dtype=dtype)
+        starts, stops = np.floor(number[:-1] * size) + first, np.ceil(number[1:] * size) + first
+        bounds = np.clip([starts, stops], 0, extent).astype(np.int64)
+        return [slice(int(start), int(stop)) for start, stop in bounds.T]
+
+    def flops(self, inputs: Sequence[Type | None], outputs: Sequence[Type]) -> Dim:
+        x, rois = tensor(inputs[0], "the operand"), tensor(inputs[1], "rois")
+        return rois.shape[0] * x.shape[1] * x.shape[2] * x.shape[3] * self.height

@@ -6,6 +6,7 @@ import pytest
 from dlc.errors import IndexFault, ModelError
 from dlc.frontend.onnx.importer import import_model
 from dlc.ir.evaluate import evaluate
+from tests.helpers.native_nodes import check_native_node, run_native
 from tests.helpers.onnx_cases import check_node, feeds_of, one_node_model, run_evaluator
 
 RNG = np.random.default_rng(0)
@@ -51,6 +52,43 @@ def test_roi_align_of_an_image_that_does_not_exist():
     graph = import_model(one_node_model("RoiAlign", inputs, opset=16)).graph
     with pytest.raises(IndexFault, match="batch index 2"):
         evaluate(graph, {"x0": X, "x1": inputs[1], "x2": inputs[2]})
+
+
+REGIONS = np.float32([
+    [0, 0, 0, 8, 5], [1, 2.5, 1.25, 7.1, 4.9], [1, -3, -2, 12, 9], [0, 4, 3, 4.2, 3.1], [0, 7, 5, 3, 2],
+    [1, 20, 20, 30, 30], [0, -9, -9, -5, -5], [0, 0.5, 1.5, 2.5, 3.5],
+])
+
+
+@pytest.mark.parametrize("scale", [None, 0.75, 0.5])
+@pytest.mark.parametrize("bins", [[3, 2], [1, 1], [7, 11]])
+@pytest.mark.parametrize("opset", [7, 21])  # onnxruntime does not know that of opset 22, which adds bfloat16
+def test_max_roi_pool(opset, bins, scale):
+    attributes = {"pooled_shape": bins, "spatial_scale": scale}
+    check_native_node("MaxRoiPool", [X, REGIONS], 1, attributes, opset, reference=False, symbolic=opset == 21)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16])
+def test_max_roi_pool_of_other_floats(dtype):
+    inputs = [X.astype(dtype), REGIONS.astype(dtype)]
+    model = one_node_model("MaxRoiPool", inputs, 1, {"pooled_shape": [3, 2]}, 22)
+    wide = [array.astype(np.float32) for array in inputs]
+    (expected,) = run_evaluator(one_node_model("MaxRoiPool", wide, 1, {"pooled_shape": [3, 2]}, 22),
+                                {"x0": wide[0], "x1": wide[1]})
+    for run in (run_evaluator, run_native):
+        (y,) = run(model, feeds_of(model, inputs))
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(y.astype(np.float32), expected)
+
+
+def test_max_roi_pool_of_an_image_that_does_not_exist():
+    inputs = [X, np.float32([[2, 0, 0, 1, 1]])]
+    model = one_node_model("MaxRoiPool", inputs, 1, {"pooled_shape": [1, 1]}, 22)
+    for run in (run_evaluator, run_native):
+        with pytest.raises(IndexFault):
+            run(model, feeds_of(model, inputs))
+    with pytest.raises(ModelError, match="pooled_shape"):
+        import_model(one_node_model("MaxRoiPool", inputs, 1, {"pooled_shape": [1]}, 22))
 
 
 @pytest.mark.parametrize("symbolic", [False, True])

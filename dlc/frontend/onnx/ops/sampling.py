@@ -16,7 +16,7 @@ from dlc.ir.ops.grid_sample import MODES, PADDINGS, GridSample
 from dlc.ir.ops.indexing import ScatterElements
 from dlc.ir.ops.movement import Concat, DimTensor, Expand, Range, Slice, Transpose
 from dlc.ir.ops.pointwise import Binary, Cast
-from dlc.ir.ops.roi import RoiAlign
+from dlc.ir.ops.roi import MaxRoiPool, RoiAlign
 
 
 @importer("RoiAlign", since=10)
@@ -38,6 +38,16 @@ def _roi_align(ctx: NodeContext, half_pixel: bool) -> Value:
     operator = RoiAlign(ctx.string("mode", "avg"), ctx.int("output_height", 1), ctx.int("output_width", 1),
                         ctx.int("sampling_ratio", 0), ctx.float("spatial_scale", 1.0), half_pixel)
     return ctx.add(operator, ctx.required(0), ctx.required(1), ctx.required(2))
+
+
+@importer("MaxRoiPool")
+def max_roi_pool(ctx: NodeContext) -> Value:
+    """Maxima of bins of regions at whole elements."""
+    bins = ctx.ints("pooled_shape")
+    if len(bins) != 2 or min(bins) < 1:
+        ctx.fail(f"attribute 'pooled_shape' must hold two positive numbers, but is {list(bins)}")
+    operator = MaxRoiPool(bins[0], bins[1], ctx.float("spatial_scale", 1.0))
+    return ctx.add(operator, ctx.required(0), ctx.required(1))
 
 
 @importer("GridSample", since=16)
