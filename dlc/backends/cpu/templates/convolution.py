@@ -233,23 +233,22 @@ def weight_view(m: Match, weights: Array) -> Array:
     assert isinstance(load, e.Load)
     axes = [m.group, m.columns, m.channel, *m.taps]
     extents = [static(m.extent(axis)) if axis else 1 for axis in axes]
-    grids = np.meshgrid(*(np.arange(extent) for extent in extents), indexing="ij", sparse=True)
-    index = []
-    for entry in load.index:
+    weights = np.ascontiguousarray(weights)
+    start, strides = 0, [0] * len(axes)
+    for entry, stride in zip(load.index, weights.strides, strict=True):
         assert not isinstance(entry, e.Expr)
         rest: Dim = entry
-        position = np.zeros((1,) * len(axes), np.int64)
-        for axis, grid in zip(axes, grids, strict=True):
+        for position, axis in enumerate(axes):
             if axis is None:
                 continue
             affine = linear(rest, m.kernel.axis(axis).symbol)
             assert affine is not None and isinstance(affine[0], int)
-            position = position + affine[0] * grid
+            strides[position] += affine[0] * stride
             rest = affine[1]
         assert isinstance(rest, int)
-        index.append(position + rest)
-    view: Array = np.broadcast_to(weights[tuple(index)], extents)
-    return view
+        start += rest * stride
+    first = weights.reshape(-1)[start // weights.itemsize :]
+    return np.lib.stride_tricks.as_strided(first, extents, strides, writeable=False)
 
 
 def pack(weights: Array, vectors: int, blocked: bool) -> Array:

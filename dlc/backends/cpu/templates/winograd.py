@@ -36,18 +36,19 @@ def emit(module: Module, name: str, plan: Plan) -> CompiledKernel:
 
 
 def pack(plan: Plan, weights: Array) -> Array:
-    """Transformed weights, float32 [panel, point, input channel of all blocks, output channel of the panel].
+    """Transformed weights, float32 [panel, point, input channel of all blocks * output channel].
 
     Output channels are padded with zeros to whole panels, input channels to whole blocks.
     """
     view = weight_view(plan.match, weights)[0]  # [outputs, channels, 3, 3]
     outputs, channels = view.shape[:2]
-    width = LANES * plan.vectors
-    u = plan.transform.weights(view).reshape(outputs, channels, plan.products)
-    whole = np.zeros((plan.panels * width, plan.channel_blocks * LANES, plan.products), np.float32)
-    whole[:outputs, :channels] = u
-    panels = whole.reshape(plan.panels, width, -1, plan.products)
-    return np.ascontiguousarray(panels.transpose(0, 3, 2, 1))
+    width, depth = LANES * plan.vectors, plan.channel_blocks * LANES
+    whole = np.zeros((plan.panels * width, depth, TAPS * TAPS), np.float32)
+    whole[:outputs, :channels] = view.reshape(outputs, channels, TAPS * TAPS)
+    packed = np.empty((plan.panels, plan.products, depth * width), np.float32)
+    for panel, part in enumerate(whole.reshape(plan.panels, width, depth, TAPS * TAPS)):
+        packed[panel] = plan.transform.weights(part.transpose(2, 1, 0).reshape(TAPS * TAPS, -1))
+    return packed
 
 
 @dataclasses.dataclass(frozen=True)

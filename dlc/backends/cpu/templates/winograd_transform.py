@@ -49,11 +49,10 @@ class Transform:
         return len(self.input)
 
     def weights(self, w: Array) -> Array:
-        """G w GT of weights [..., 3, 3], float64 [..., points, points]."""
+        """G w GT of weights [..., taps, n], the 3 x 3 taps in a row, as float64 [..., points, n]."""
         g = np.array(self.weight, np.float64)
-        rows = np.tensordot(w.astype(np.float64), g, axes=([-2], [1]))  # [..., 3, points]
-        columns = np.tensordot(rows, g, axes=([-2], [1]))
-        return columns
+        product: Array = np.kron(g, g) @ w.astype(np.float64)
+        return product
 
 
 @functools.cache

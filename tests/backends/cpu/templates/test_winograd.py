@@ -63,10 +63,9 @@ def test_the_matrices_filter(outputs: int) -> None:
     inputs, weights, result = (np.array(rows, float) for rows in (f.input, f.weight, f.output))
     expected = [x[i : i + 3] @ w for i in range(outputs)]
     np.testing.assert_allclose(result @ ((weights @ w) * (inputs @ x)), expected, rtol=1e-12, atol=1e-12)
-    kernels = generator.standard_normal((5, 4, 3, 3))
-    np.testing.assert_allclose(
-        f.weights(kernels), np.einsum("ak,oikl,bl->oiab", weights, kernels, weights), rtol=1e-12
-    )
+    kernels = generator.standard_normal((9, 5))
+    expected = np.einsum("ak,kln,bl->abn", weights, kernels.reshape(3, 3, 5), weights)
+    np.testing.assert_allclose(f.weights(kernels), expected.reshape(-1, 5), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("outputs", [2, 4])
