@@ -7,11 +7,13 @@ know exactly those of this table.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from dlc.ir.dims import Dim
 from dlc.ir.operator import Array
+from dlc.ir.ops.coupling import PairwiseCoupling
 from dlc.ir.ops.reduction import TopK
 from dlc.ir.ops.roi import RoiAlign
 from dlc.ir.ops.selection import Compact, Distinct, NonMaxSuppression
@@ -69,6 +71,13 @@ def _non_max_suppression(arrays: Sequence[Array], options: Options) -> Sequence[
     return operator.evaluate(arrays, _number)
 
 
+def _pairwise_coupling(arrays: Sequence[Array], options: Options) -> Sequence[Array]:
+    (pairs,) = arrays
+    # n classes make n (n - 1) / 2 pairs.
+    classes = (1 + math.isqrt(1 + 8 * pairs.shape[1])) // 2
+    return PairwiseCoupling(classes).evaluate(arrays, _number)
+
+
 def _number(dim: Dim) -> int:
     if not isinstance(dim, int):
         raise TypeError(f"{dim} is no number")
@@ -79,8 +88,8 @@ _TREES = frozenset({"aggregate", "targets", "watched", "missing"})
 
 #: The routines by name. top_k: the k largest (or smallest) elements along an axis and their positions (i64);
 #: of equal elements the one of lower position comes first, and NaN counts as larger than every number.
-#: roi_align: bins of bilinear samples in regions of x. compact, distinct, non_max_suppression: the operators
-#: of these names.
+#: roi_align: bins of bilinear samples in regions of x. compact, distinct, non_max_suppression,
+#: pairwise_coupling: the operators of these names.
 ROUTINES: Mapping[str, RoutineMeaning] = {
     "top_k": RoutineMeaning(
         ("x",), ("values", "indices"), frozenset({"axis", "k", "largest", "sorted"}), _top_k
@@ -101,6 +110,7 @@ ROUTINES: Mapping[str, RoutineMeaning] = {
         frozenset({"limit", "center_point_box"}),
         _non_max_suppression,
     ),
+    "pairwise_coupling": RoutineMeaning(("pairs",), ("probabilities",), frozenset(), _pairwise_coupling),
     "tree_values": RoutineMeaning(("x", "nodes", "trees", "values"), ("y",), _TREES, tree_values),
     "tree_votes": RoutineMeaning(
         ("x", "nodes", "trees", "first", "target", "weight"), ("y",), _TREES | {"dense"}, tree_votes

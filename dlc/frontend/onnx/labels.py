@@ -16,7 +16,7 @@ from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.operator import Array
 from dlc.ir.ops.indexing import Gather
-from dlc.ir.ops.pointwise import Cast
+from dlc.ir.ops.pointwise import Cast, Compare
 from dlc.ir.ops.reduction import ArgReduce
 
 
@@ -36,9 +36,11 @@ class Labels:
     def second(self, ctx: NodeContext, wins: Value) -> Value:
         """The second label of two where `wins` holds, otherwise the first, for bool [N, 1].
 
-        A single class, which has to be 1, stands for the classes 0 and 1.
+        Without labels they are 0 and 1; a single class, which has to be 1, stands for these.
         """
         position = ctx.add(Cast(DType.I64), reshape(ctx, wins, (wins.tensor.shape[0],), "wins"))
+        if not len(self):
+            return position
         if len(self) == 1:
             if self.labels.tolist() != [1]:
                 ctx.unsupported("the only class is not 1", "name both classes of a binary classifier")
@@ -53,9 +55,16 @@ class Labels:
         return ctx.add(Gather(0), ctx.builder.constant(self.labels, "labels", dtype), positions)
 
 
-def class_labels(ctx: NodeContext, integer_key: str, string_key: str = "classlabels_strings") -> Labels:
-    """The labels that the node has in one of two attributes; ModelError for both or none."""
+def winner(ctx: NodeContext, scores: Value, least: float) -> Value:
+    """Whether scores are greater than `least`."""
+    return ctx.add(Compare("gt"), scores, ctx.const(least, scores.tensor.dtype))
+
+
+def class_labels(
+    ctx: NodeContext, integer_key: str, string_key: str = "classlabels_strings", required: bool = True
+) -> Labels:
+    """The labels that the node has in one of two attributes; ModelError for both, or if `required` none."""
     numbers, strings = integers(ctx, integer_key), ctx.strings(string_key, ())
-    if bool(len(numbers)) == bool(strings):
+    if (len(numbers) and strings) or (required and not len(numbers) and not strings):
         ctx.fail(f"one of {integer_key!r} and {string_key!r} must be there", "model/attribute")
     return Labels(np.array(strings, np.object_) if strings else numbers)

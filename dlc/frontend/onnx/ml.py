@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.geometry import reshape
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.operator import Array
+from dlc.ir.ops.movement import Concat
 from dlc.ir.ops.normalization import Softmax
 from dlc.ir.ops.pointwise import Binary, Cast, Compare, Unary, Where
 from dlc.ir.ops.reduction import Reduce
@@ -27,6 +29,16 @@ def matrix(ctx: NodeContext, dtypes: Sequence[DType] = NUMBERS) -> Value:
     if x.tensor.rank != 2:
         ctx.fail(f"operand 0 must have two axes, but is {x.type}", "model/type")
     return x
+
+
+def features(ctx: NodeContext, vector: bool = False) -> Value:
+    """Operand 0, rows of features, as f64 if it is, otherwise f32; with `vector` a single row may be one."""
+    x = tensor(ctx)
+    if vector and x.tensor.rank == 1:
+        x = reshape(ctx, x, (1, x.tensor.shape[0]))
+    elif x.tensor.rank != 2:
+        ctx.fail(f"operand 0 must have two axes, but is {x.type}", "model/type")
+    return x if x.tensor.dtype is DType.F64 else cast(ctx, x, DType.F32)
 
 
 def tensor(ctx: NodeContext, dtypes: Sequence[DType] = NUMBERS) -> Value:
@@ -87,6 +99,18 @@ def post_transform(ctx: NodeContext, scores: Value, name: str) -> Value:
         case "PROBIT":
             return _probit(ctx, scores)
     ctx.fail(f"post_transform {name!r} is none of {', '.join(TRANSFORMS)}", "model/attribute")
+
+
+def two_scores(ctx: NodeContext, score: Value, *, complement: bool, transform: str) -> Value:
+    """The scores of two classes from that of the second, [N, 1] -> [N, 2], transformed.
+
+    The other one is 1 minus it, if `complement`, or minus it. The softmax transforms leave them as they are,
+    as in onnxruntime.
+    """
+    whole = 1.0 if complement and transform != "LOGISTIC" else 0.0
+    other = ctx.add(Binary("sub"), ctx.const(whole, score.tensor.dtype), score)
+    both = ctx.add(Concat(1), other, score)
+    return both if transform in ("SOFTMAX", "SOFTMAX_ZERO") else post_transform(ctx, both, transform)
 
 
 def _softmax_zero(ctx: NodeContext, scores: Value) -> Value:

@@ -7,6 +7,7 @@ from dlc.backends.cpu.templates import (
     attention,
     compact,
     convolution,
+    coupling,
     depthwise,
     distinct,
     gemm,
@@ -44,6 +45,9 @@ def emit_kernel(module: Module, name: str, kernel: Kernel) -> CompiledKernel:
     forest = trees.match(kernel, module.target)
     if isinstance(forest, Match):
         return trees.emit(module, name, forest)
+    classes = coupling.match(kernel, module.target)
+    if isinstance(classes, Match):
+        return coupling.emit(module, name, classes)
     found = convolution.match(kernel)
     if isinstance(found, convolution.Match):
         fast = winograd_plan.plan(module, found)

@@ -11,14 +11,14 @@ from dlc.frontend.onnx.extension import ml
 from dlc.frontend.onnx.forest import Canonical, Votes, canonical
 from dlc.frontend.onnx.forest_attributes import Forest, lists, tuples
 from dlc.frontend.onnx.geometry import require
-from dlc.frontend.onnx.labels import class_labels
-from dlc.frontend.onnx.ml import TRANSFORMS, cast, matrix, numbers, post_transform
+from dlc.frontend.onnx.labels import class_labels, winner
+from dlc.frontend.onnx.ml import TRANSFORMS, cast, features, matrix, numbers, post_transform, two_scores
 from dlc.ir.dims import Relation, to_text
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.operator import Array
-from dlc.ir.ops.movement import Concat, Slice
-from dlc.ir.ops.pointwise import Binary, Compare
+from dlc.ir.ops.movement import Slice
+from dlc.ir.ops.pointwise import Binary
 from dlc.ir.ops.trees import TreeEnsemble
 
 _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
@@ -27,7 +27,7 @@ _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 @ml("TreeEnsembleRegressor")
 def tree_ensemble_regressor(ctx: NodeContext) -> Value:
     """The aggregate of the votes for each target, plus its base value, transformed: f32[N, n_targets]."""
-    x, forest = _features(ctx), tuples(ctx, "target")
+    x, forest = features(ctx), tuples(ctx, "target")
     targets = ctx.int("n_targets")
     scores = _aggregate(ctx, x, forest, targets, ctx.string("aggregate_function", "SUM"))
     base = numbers(ctx, "base_values", tensor=True)
@@ -62,7 +62,7 @@ def tree_ensemble_classifier(ctx: NodeContext) -> Sequence[Value]:
     other class is 1 minus or minus its own. A single class 1 stands for the classes 0 and 1, of which there
     is one score.
     """
-    x, forest = _features(ctx), tuples(ctx, "class")
+    x, forest = features(ctx), tuples(ctx, "class")
     labels = class_labels(ctx, "classlabels_int64s")
     classes, transform = len(labels), ctx.string("post_transform", "NONE")
     base = numbers(ctx, "base_values", tensor=True)
@@ -75,35 +75,17 @@ def tree_ensemble_classifier(ctx: NodeContext) -> Sequence[Value]:
         scores = _with_base(ctx, scores, np.append(base, 0.0))
     elif len(base):
         ctx.fail(f"there are {len(base)} base_values for {classes} classes", "model/attribute")
-    half = ctx.const(0.5 if positive else 0.0, scores.tensor.dtype)
     if classes == 1:
-        wins = ctx.add(Compare("gt"), scores, ctx.const(0.0, scores.tensor.dtype))
-        label = labels.second(ctx, wins)
+        label = labels.second(ctx, winner(ctx, scores, 0.0))
     elif classes == 2 and len(base) < 2 and len(voted) == 1:
         column = ctx.add(Slice((0, int(voted[0])), (scores.tensor.shape[0], 1), (1, 1)), scores)
-        label = labels.second(ctx, ctx.add(Compare("gt"), column, half))
+        label = labels.second(ctx, winner(ctx, column, 0.5 if positive else 0.0))
         if voted[0] == 0:
             scores = cast(ctx, column, DType.F32)
-            return label, _two_scores(ctx, scores, positive, transform)
+            return label, two_scores(ctx, scores, complement=positive, transform=transform)
     else:
         label = labels.greatest(ctx, scores)
     return label, post_transform(ctx, cast(ctx, scores, DType.F32), transform)
-
-
-def _two_scores(ctx: NodeContext, score: Value, positive: bool, transform: str) -> Value:
-    """The scores of two classes from that of the second."""
-    if transform == "LOGISTIC" or not positive:
-        other = ctx.add(Binary("sub"), ctx.const(0.0, DType.F32), score)
-    else:
-        other = ctx.add(Binary("sub"), ctx.const(1.0, DType.F32), score)
-    both = ctx.add(Concat(1), other, score)
-    return post_transform(ctx, both, transform if transform in ("LOGISTIC", "PROBIT") else "NONE")
-
-
-def _features(ctx: NodeContext) -> Value:
-    """Rows of features as f32, or f64 if they are; integers are compared as f32."""
-    x = matrix(ctx)
-    return x if x.tensor.dtype is DType.F64 else cast(ctx, x, DType.F32)
 
 
 def _aggregate(ctx: NodeContext, x: Value, forest: Forest, targets: int, aggregate: str) -> Value:

@@ -1,4 +1,4 @@
-"""Native tree ensembles against the evaluator: packings, walks and votes of all kinds, in blocks of any size."""
+"""Native tree ensembles against the evaluator: packings, walks and votes of all kinds, blocks of any size."""
 
 from __future__ import annotations
 
