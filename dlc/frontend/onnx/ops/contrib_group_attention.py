@@ -215,6 +215,9 @@ class _Step:
                 scores = add(Binary("mul"), self._probabilities(scores), share)
         if not ctx.wants(3) or scores is None:
             return y, None
+        if not known_equal(self.capacity, self.total):
+            shape = (*scores.tensor.shape[:3], self.total)
+            scores = add(Slice((0, 0, 0, 0), shape, (1, 1, 1, 1)), scores)
         return y, self._visible(scores) if wanted == 1 else scores
 
     def _sink(self, dtype: DType) -> Value | None:
