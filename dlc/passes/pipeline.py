@@ -10,6 +10,7 @@ from dlc.passes.fold_batch_norm import FoldBatchNorm
 from dlc.passes.fold_bias import FoldBias
 from dlc.passes.fold_pad import FoldPad
 from dlc.passes.fold_scale import FoldScale
+from dlc.passes.hoist_invariants import HoistInvariants
 from dlc.passes.layout import AssignLayouts
 from dlc.passes.manager import Pipeline
 from dlc.passes.pass_base import Pass
@@ -19,6 +20,7 @@ from dlc.passes.raise_gelu import RaiseGelu
 from dlc.passes.raise_layer_norm import RaiseLayerNorm
 from dlc.passes.raise_rms_norm import RaiseRMSNorm
 from dlc.passes.raise_softmax import RaiseSoftmax
+from dlc.passes.simplify_regions import SimplifyRegions
 
 
 def default_pipeline(level: int = 2, limits: Limits | None = None) -> Pipeline:
@@ -26,10 +28,12 @@ def default_pipeline(level: int = 2, limits: Limits | None = None) -> Pipeline:
     folding = ConstantFolding(limits or Limits())
     if level == 0:
         return Pipeline(())
-    tidy = (DeadCode(), folding, CommonSubexpressions(), Canonicalize(), FoldPad())
+    tidy = (DeadCode(), folding, SimplifyRegions(), CommonSubexpressions(), Canonicalize(), FoldPad())
     if level == 1:
-        return Pipeline((*tidy, folding, DeadCode(), AssignLayouts()))
-    again = (Canonicalize(), folding, CommonSubexpressions(), DeadCode())
+        return Pipeline((*tidy, folding, HoistInvariants(), DeadCode(), AssignLayouts()))
+    again = (
+        SimplifyRegions(), Canonicalize(), folding, CommonSubexpressions(), HoistInvariants(), DeadCode(),
+    )
     return Pipeline((*tidy, *raising(), *algebra(), *again, AssignLayouts()))
 
 
