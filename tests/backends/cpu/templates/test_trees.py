@@ -87,6 +87,10 @@ def check(trees: Canonical, targets: int, features: int, target: CpuTarget, aggr
     for rows in (0, 1, 15, 16, 63, 64, 65, 131):
         results = node.check([x[:rows], *operands], Work.REDUCTION)
         assert_same_bits(results, node.run([x[:rows], *operands], backwards=True))
+    # A row gets the same bits in any batch: alone it is walked down sixteen trees at once.
+    (every,) = node.run([x, *operands])
+    for row in (0, 63, 130):
+        assert_same_bits([every[row : row + 1]], node.run([x[row : row + 1], *operands]))
 
 
 @each_target
