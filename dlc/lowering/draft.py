@@ -105,8 +105,8 @@ def cast(expr: Expr, dtype: DType, mode: CastMode = CastMode.RNE) -> Expr:
 
 
 def const(value: float | int | bool, dtype: DType) -> Const:
-    """A constant of `dtype`."""
-    number = bool(value) if dtype is DType.BOOL else int(value) if dtype.is_integer else float(value)
+    """A constant of `dtype`; of a complex type only 0."""
+    number = bool(value) if dtype is DType.BOOL else float(value) if dtype.is_float else int(value)
     return Const(dtype, number)
 
 

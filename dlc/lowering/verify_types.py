@@ -57,7 +57,7 @@ def expression_problems(
                 yield f"select gives {dtype.text} from {then.dtype.text} and {otherwise.dtype.text}"
         case e.Cast(_, operand, mode):
             kinds = {operand.dtype.kind, dtype.kind}
-            if kinds & {Kind.COMPLEX, Kind.STRING}:
+            if Kind.STRING in kinds or (Kind.COMPLEX in kinds and mode is not e.CastMode.BITS):
                 yield f"{operand.dtype.text} is not converted to {dtype.text}"
             if mode is e.CastMode.BITS and operand.dtype.bits != dtype.bits:
                 yield f"{operand.dtype.text} and {dtype.text} are of different width"
@@ -71,6 +71,8 @@ def is_arithmetic(dtype: DType) -> bool:
 def _fits(value: float | int | bool, dtype: DType) -> bool:
     if dtype is DType.BOOL:
         return isinstance(value, bool)
+    if dtype.kind is Kind.COMPLEX:
+        return value == 0 and isinstance(value, int)
     return isinstance(value, float) if dtype.is_float else isinstance(value, int) and dtype.is_integer
 
 

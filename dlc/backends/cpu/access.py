@@ -13,7 +13,7 @@ from dlc.ir.dtypes import DType
 from dlc.lowering.expr import InRange
 from dlc.lowering.kernel import Param
 
-#: Storage in memory of each element type; sub-byte integers and bool take a byte.
+#: Storage in memory of each element type; sub-byte integers and bool take a byte, complex numbers are bits.
 _STORAGE: dict[DType, t.IRType] = {
     DType.F64: t.f64,
     DType.F32: t.f32,
@@ -38,6 +38,8 @@ _STORAGE: dict[DType, t.IRType] = {
     DType.F8E5M2FNUZ: t.i8,
     DType.F8E8M0: t.i8,
     DType.F4E2M1: t.i8,
+    DType.C64: t.i64,
+    DType.C128: t.i128,
 }
 
 

@@ -92,6 +92,8 @@ i8 = IRType("i8", TypeClass.INTEGER, 8)
 i16 = IRType("i16", TypeClass.INTEGER, 16)
 i32 = IRType("i32", TypeClass.INTEGER, 32)
 i64 = IRType("i64", TypeClass.INTEGER, 64)
+#: Only moved: the bits of a complex number of two f64.
+i128 = IRType("i128", TypeClass.INTEGER, 128)
 f16 = IRType("half", TypeClass.FLOAT, 16)
 #: To LLVM an integer: where the instruction set has no bf16, it would convert every element that crosses a
 #: block to f32 and back by a library call. Arithmetic goes by f32 anyway (:mod:`semantics`).
@@ -101,7 +103,8 @@ f64 = IRType("double", TypeClass.FLOAT, 64)
 ptr = IRType("ptr", TypeClass.POINTER, 64)
 void = IRType("void", TypeClass.VOID, 0)
 
-_SCALARS = {(t.cls, t.bits, "i16" in t.text): t for t in (i1, i8, i16, i32, i64, f16, bf16, f32, f64, ptr)}
+_ALL = (i1, i8, i16, i32, i64, i128, f16, bf16, f32, f64, ptr)
+_SCALARS = {(t.cls, t.bits, "i16" in t.text): t for t in _ALL}
 _INTEGERS = {t.bits: t for t in (i1, i8, i16, i32, i64)}
 
 

@@ -8,15 +8,18 @@ import pkgutil
 from collections.abc import Callable
 from typing import TypeAlias
 
-from dlc.ir.dtypes import DType
+from dlc.ir.dtypes import DType, Kind
 from dlc.ir.graph import Node
 from dlc.ir.operator import Operator
+from dlc.lowering import expr as e
 from dlc.lowering.draft import Draft, LoweredKernel, Names, const
+from dlc.lowering.inspect import roots, stages
+from dlc.lowering.kernel import Contract, Kernel, Reduce, Store, StoreMode
 
 Rule: TypeAlias = Callable[[Draft, Node], None]
 _RULES: dict[type[Operator], Rule] = {}
 #: Element types that generated code does not hold.
-_FOREIGN = frozenset({DType.STRING, DType.C64, DType.C128})
+_FOREIGN = frozenset({DType.STRING})
 
 
 class NotLowered(Exception):
@@ -55,7 +58,31 @@ def lower_node(node: Node, names: Names) -> LoweredKernel:
         _nothing(draft, node)
     else:
         function(draft, node)
-    return draft.finish()
+    lowered = draft.finish()
+    if any(value.tensor.dtype.kind is Kind.COMPLEX for value in (*node.operands, *node.outputs)):
+        _require_movement(lowered.kernel)
+    return lowered
+
+
+def _require_movement(kernel: Kernel) -> None:
+    """NotLowered if a kernel computes with complex numbers: generated code only moves them."""
+    for stage in stages(kernel.body):
+        combines = isinstance(stage, Reduce | Contract)
+        combines = combines or (isinstance(stage, Store) and stage.mode is not StoreMode.SET)
+        for node in e.walk(*roots(stage)):
+            for operand in (node, *e.children(node)) if combines or _computes(node) else ():
+                if operand.dtype.kind is Kind.COMPLEX:
+                    raise NotLowered(f"kernels move {operand.dtype.text} numbers, but do not compute them")
+
+
+def _computes(node: e.Expr) -> bool:
+    """Whether an expression makes a number that none of its operands is."""
+    match node:
+        case e.Const(_, value):
+            return value != 0
+        case e.Cast(_, _, mode):
+            return mode is not e.CastMode.BITS
+    return isinstance(node, e.Unary | e.Binary | e.Compare)
 
 
 def _nothing(draft: Draft, node: Node) -> None:

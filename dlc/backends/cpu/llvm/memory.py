@@ -185,7 +185,7 @@ class MemoryOps(ControlOps):
 
 
 def _align(type: t.IRType, align: int | None) -> int:
-    """The alignment to state: `align`, or one element."""
+    """The alignment to state: `align`, or one element (of two parts: that of a part)."""
     if type.bits < 8:
         raise InternalError(f"{type} has no place in memory; Booleans are stored as bytes")
-    return type.bits // 8 if align is None else align
+    return min(type.bits // 8, 8) if align is None else align
