@@ -50,7 +50,7 @@ def grid_sample(draft: Draft, node: Node) -> None:
         picked = cast(draft.load(x, index), dtype)
         for tap in corner:
             if tap.valid is not None:
-                picked = select(tap.valid, picked, _zero(dtype))
+                picked = select(tap.valid, picked, const(0, dtype))
         if op.mode != "nearest":
             weight = cast(corner[0].weight, dtype)
             for tap in corner[1:]:
@@ -59,11 +59,6 @@ def grid_sample(draft: Draft, node: Node) -> None:
         total = picked if total is None else binary("add", total, picked)
     assert total is not None
     draft.store(target, [n, c, *at], total)
-
-
-def _zero(dtype: DType) -> e.Expr:
-    """Zero in any type."""
-    return e.Const(dtype, 0 if dtype.bits < 16 or dtype.is_integer else 0.0)
 
 
 def _taps(op: GridSample, at: e.Expr, extent: Dim) -> list[_Tap]:

@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tests.helpers.native_nodes import check_native_node, run_native
 from tests.helpers.onnx_cases import (
     backend_node_cases,
     check_backend_case,
@@ -107,3 +108,28 @@ def test_products_of_small_floats_are_quantized_to_small_floats() -> None:
     model = one_node_model("QLinearMatMul", inputs, opset=21)
     (y,) = run_evaluator(model, feeds_of(model, inputs))
     np.testing.assert_array_equal(y, (a.astype(np.float32) @ b.astype(np.float32)).astype(f8))
+
+
+def test_products_of_integers_and_small_floats() -> None:
+    a = rng.integers(0, 255, (3, 8)).astype(np.uint8)
+    b = rng.standard_normal((8, 4)).astype(ml_dtypes.float8_e5m2)
+    one = np.asarray(np.float32(1))
+    inputs = [a, one, np.uint8(128), b, one, np.zeros((), b.dtype), np.float32(4), np.uint8(100)]
+    model = one_node_model("QLinearMatMul", inputs, opset=21)
+    wanted = np.rint((a.astype(np.float32) - 128) @ b.astype(np.float32) / 4) + 100
+    for run in (run_evaluator, run_native):
+        (y,) = run(model, feeds_of(model, inputs))
+        np.testing.assert_array_equal(y, np.clip(wanted, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_parameters_for_each_row_of_a_batch(dtype: Any) -> None:
+    """Scales and zero points [2, 3, 1] of the rows of a and y, [2, 1, 4] of the columns of b."""
+    a, b = (rng.integers(0, 100, shape).astype(dtype) for shape in ((2, 3, 8), (2, 8, 4)))
+
+    def parameters(*shape: int) -> list[Any]:
+        scale = rng.uniform(0.1, 1, shape).astype(np.float32)
+        return [scale, rng.integers(-8, 8, shape).astype(np.int16).clip(np.iinfo(dtype).min).astype(dtype)]
+
+    inputs = [a, *parameters(2, 3, 1), b, *parameters(2, 1, 4), *parameters(2, 3, 1)]
+    check_native_node("QLinearMatMul", inputs, opset=21, onnxruntime=False)

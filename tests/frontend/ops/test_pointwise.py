@@ -15,6 +15,7 @@ from dlc.errors import InputError, ModelError
 from dlc.frontend.onnx.importer import import_model
 from dlc.ir.evaluate import evaluate
 from dlc.ir.ops.pointwise import Binary, Clip
+from tests.helpers.native_nodes import check_native_node
 from tests.helpers.onnx_cases import (
     backend_node_cases,
     check_backend_case,
@@ -159,6 +160,15 @@ def test_unary_at_the_oldest_opset(op_type: str) -> None:
 def test_unary_of_integers(op_type: str, dtype: type) -> None:
     info = np.iinfo(dtype)
     check_node(op_type, [np.array([0, 1, -1, info.max, info.min + 1], dtype)], opset=13)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint32])
+@pytest.mark.parametrize("opset", [9, 13])
+def test_error_function_of_integers(dtype: type, opset: int) -> None:
+    """In f32, where the function reaches its limit at 4; onnxruntime has floats alone."""
+    x = np.array([0, 1, 3, 4, 100]).astype(dtype)
+    (y,) = check_native_node("Erf", [x], opset=opset, onnxruntime=False)
+    assert y.tolist() == [0, 0, 0, 1, 1]
 
 
 ARITHMETIC = ["Add", "Sub", "Mul", "Div"]

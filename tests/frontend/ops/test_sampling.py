@@ -3,11 +3,18 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from dlc.errors import IndexFault, ModelError
+from dlc.errors import IndexFault, ModelError, UnsupportedError
 from dlc.frontend.onnx.importer import import_model
 from dlc.ir.evaluate import evaluate
 from tests.helpers.native_nodes import check_native_node, run_native
-from tests.helpers.onnx_cases import check_node, feeds_of, one_node_model, run_evaluator
+from tests.helpers.onnx_cases import (
+    assert_agrees,
+    check_node,
+    feeds_of,
+    one_node_model,
+    run_evaluator,
+    run_reference,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2, 3, 6, 9)).astype(np.float32)
@@ -137,6 +144,36 @@ def test_grid_sample_survives_any_coordinate(mode, padding):
     assert y.shape == (2, 3, 3, 1)
     if mode != "nearest":
         assert np.isnan(y[:, :, 0]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.int64, np.uint64, np.bool_])
+@pytest.mark.parametrize("mode, opset", [("linear", 20), ("nearest", 22), ("cubic", 20), ("bilinear", 16)])
+def test_grid_sample_of_integers(mode, opset, dtype):
+    """Interpolated as floats and cut off as by Cast; the reference rounds the weights, too."""
+    x = (np.arange(24).reshape(1, 2, 3, 4) * 7).astype(dtype)
+    grid = RNG.uniform(-1.2, 1.2, (1, 4, 5, 2)).astype(np.float32)
+    model = one_node_model("GridSample", [x, grid], 1, {"mode": mode}, opset)
+    feeds = feeds_of(model, [x, grid])
+    actual = run_evaluator(model, feeds)
+    assert_agrees(run_native(model, feeds), actual)
+    name = {"bilinear": "linear"}.get(mode, mode)
+    plain = one_node_model("GridSample", [x.astype(np.float64), grid], 1, {"mode": name}, 20)
+    (sampled,) = run_reference(plain, {"x0": x.astype(np.float64), "x1": grid})
+    if dtype is np.bool_:
+        np.testing.assert_array_equal(actual[0], sampled != 0)
+    else:
+        inside = sampled >= 0
+        np.testing.assert_allclose(actual[0][inside].astype(np.float64), np.trunc(sampled)[inside], atol=1)
+
+
+def test_grid_sample_of_complex_numbers_takes_the_nearest():
+    inputs = [X.astype(np.complex64), RNG.uniform(-1, 1, (2, 4, 5, 2)).astype(np.float32)]
+    model = one_node_model("GridSample", inputs, 1, {"mode": "nearest"}, 20)
+    plain = one_node_model("GridSample", [X, inputs[1]], 1, {"mode": "nearest"}, 20)
+    (expected,) = run_evaluator(plain, {"x0": X, "x1": inputs[1]})
+    assert_agrees(run_native(model, feeds_of(model, inputs)), [expected.astype(np.complex64)])
+    with pytest.raises(UnsupportedError, match="not interpolated"):
+        import_model(one_node_model("GridSample", inputs, 1, {}, 20))
 
 
 def test_grid_sample_before_opset_20_takes_images_only():

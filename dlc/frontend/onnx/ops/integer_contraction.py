@@ -15,8 +15,9 @@ from dlc.frontend.onnx.registry import importer
 from dlc.frontend.onnx.windows import channel_vector
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
+from dlc.ir.ops.conversion import integer_range
 from dlc.ir.ops.movement import Reshape
-from dlc.ir.ops.pointwise import Binary, Cast
+from dlc.ir.ops.pointwise import Binary, Cast, Clip, Unary
 from dlc.ir.ops.quantization import QuantizeLinear
 
 
@@ -46,7 +47,9 @@ def qlinear_matmul(ctx: NodeContext) -> Value:
     Scales and zero points are scalars, or belong to rows of a and y and columns of b.
     """
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (ctx.required(index) for index in range(8))
-    sums = matrix_product(ctx, centred(ctx, a, _of_rows(ctx, a_zero, a)), centred(ctx, b, b_zero))
+    floats = a.tensor.dtype.is_float or b.tensor.dtype.is_float
+    left, right = centred(ctx, a, _of_rows(ctx, a_zero, a), floats), centred(ctx, b, b_zero, floats)
+    sums = matrix_product(ctx, left, right)
     scale = product_scale(ctx, _of_rows(ctx, a_scale, a), b_scale, _of_rows(ctx, y_scale, a))
     return requantized(ctx, sums, scale, y_zero, axis=max(sums.tensor.rank - 2, 0))
 
@@ -64,9 +67,9 @@ def qlinear_conv(ctx: NodeContext) -> Value:
     return requantized(ctx, sums, scale, y_zero, axis=1)
 
 
-def centred(ctx: NodeContext, value: Value, zero_point: Value | None) -> Value:
-    """`value` minus its zero point: in i32, or in f32 when it is a float."""
-    wide = DType.F32 if value.tensor.dtype.is_float else DType.I32
+def centred(ctx: NodeContext, value: Value, zero_point: Value | None, floats: bool = False) -> Value:
+    """`value` minus its zero point: in i32, or in f32 for `floats` and when it is a float."""
+    wide = DType.F32 if floats or value.tensor.dtype.is_float else DType.I32
     result = ctx.add(Cast(wide), value)
     if zero_point is None or (zero_point.data is not None and not np.any(zero_point.data)):
         return result
@@ -97,10 +100,19 @@ def product_scale(ctx: NodeContext, x: Value, w: Value, y: Value) -> Value:
 
 
 def requantized(ctx: NodeContext, sums: Value, scale: Value, zero_point: Value, axis: int) -> Value:
-    """`sums` times `scale` plus `zero_point` (scalar or vector along `axis`), in the zero point's type."""
+    """`sums` times `scale` plus `zero_point`, in the zero point's type.
+
+    The zero point is a scalar, a vector along `axis`, or a tensor of integers that broadcasts.
+    """
     real = sums if sums.tensor.dtype is DType.F32 else ctx.add(Cast(DType.F32), sums)
     scaled = ctx.add(Binary("mul"), real, scale)
+    to = zero_point.tensor.dtype
     if zero_point.tensor.rank > 1:
-        ctx.unsupported(f"the zero point of the result is {zero_point.type}, neither a scalar nor a vector")
-    op = QuantizeLinear(axis, 0, zero_point.tensor.dtype)
+        if not to.is_integer:
+            ctx.unsupported(f"the zero point of the result, {zero_point.type}, is neither scalar nor vector")
+        zero = ctx.add(Cast(DType.F32), zero_point)
+        shifted = ctx.add(Binary("add"), ctx.add(Unary("round"), scaled), zero)
+        low, high = integer_range(to)
+        return ctx.add(Cast(to), ctx.add(Clip(float(low), float(high)), shifted))
+    op = QuantizeLinear(axis, 0, to)
     return ctx.add(op, scaled, ctx.const(1.0, dtype=DType.F32), zero_point)

@@ -8,11 +8,12 @@ import numpy as np
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.operands import broadcast_operands, limited_broadcast_operands
 from dlc.frontend.onnx.registry import importer
+from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.operator import Array, Operator
 from dlc.ir.ops.conversion import float_limit
 from dlc.ir.ops.movement import Reshape
-from dlc.ir.ops.pointwise import Binary, Clip, Compare, IsInf, Unary, Where
+from dlc.ir.ops.pointwise import Binary, Cast, Clip, Compare, IsInf, Unary, Where
 
 _UNARY = {
     "Abs": ("abs", 1),
@@ -36,7 +37,6 @@ _UNARY = {
     "Asinh": ("asinh", 9),
     "Acosh": ("acosh", 9),
     "Atanh": ("atanh", 9),
-    "Erf": ("erf", 9),
     "Not": ("not", 1),
     "BitwiseNot": ("bitwise_not", 18),
     "IsNaN": ("is_nan", 9),
@@ -71,6 +71,15 @@ def _register_unary(op_type: str, fn: str, since: int) -> None:
     @importer(op_type, since)
     def unary(ctx: NodeContext) -> Value:
         return ctx.add(Unary(fn), ctx.required(0))
+
+
+@importer("Erf", since=9)
+def erf(ctx: NodeContext) -> Value:
+    """The error function; of integers in f32, converted back as by Cast."""
+    x = ctx.required(0)
+    if not x.tensor.dtype.is_integer:
+        return ctx.add(Unary("erf"), x)
+    return ctx.add(Cast(x.tensor.dtype), ctx.add(Unary("erf"), ctx.add(Cast(DType.F32), x)))
 
 
 def _register_two(op_type: str, operator: Operator, since: int) -> None:

@@ -9,7 +9,7 @@ from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import require, require_equal, reshape, static_ints
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim, Relation, floordiv, maximum, product
-from dlc.ir.dtypes import DType
+from dlc.ir.dtypes import DType, Kind
 from dlc.ir.graph import Value
 from dlc.ir.ops.contraction import MatMul
 from dlc.ir.ops.grid_sample import MODES, PADDINGS, GridSample
@@ -52,7 +52,10 @@ def max_roi_pool(ctx: NodeContext) -> Value:
 
 @importer("GridSample", since=16)
 def grid_sample_16(ctx: NodeContext) -> Value:
-    """Images only; the modes are called bilinear, nearest and bicubic."""
+    """Images only; the modes are called bilinear, nearest and bicubic.
+
+    Integers and bool are interpolated as floats, and converted back as by Cast.
+    """
     if ctx.required(0).tensor.rank != 4:
         ctx.fail(f"the operand must be [N, C, H, W], but is {ctx.required(0).type}")
     return _grid_sample(ctx, {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}, "bilinear")
@@ -69,7 +72,14 @@ def _grid_sample(ctx: NodeContext, modes: dict[str, str], default: str) -> Value
     if mode not in modes or padding not in PADDINGS:
         ctx.fail(f"mode {mode!r} or padding_mode {padding!r} does not exist at opset {ctx.opset}")
     operator = GridSample(modes[mode], padding, bool(ctx.int("align_corners", 0)))
-    return ctx.add(operator, ctx.required(0), ctx.required(1))
+    x, grid = ctx.required(0), ctx.required(1)
+    dtype = x.tensor.dtype
+    if operator.mode == "nearest" or dtype.is_float:
+        return ctx.add(operator, x, grid)
+    if dtype.kind in (Kind.COMPLEX, Kind.STRING):
+        ctx.unsupported(f"elements of type {dtype.text} are not interpolated", "use the mode nearest")
+    wide = DType.F32 if dtype.bits <= 16 else DType.F64
+    return ctx.add(Cast(dtype), ctx.add(operator, ctx.add(Cast(wide), x), grid))
 
 
 @importer("AffineGrid", since=20)
