@@ -76,6 +76,20 @@ class Structure:
     judge: str = ""
     specified: Callable[[Size, Sequence[Array]], Sequence[Array]] | None = None
 
+    @property
+    def known(self) -> Structure:
+        """The same at its first size, whose extents are numbers."""
+        size = self.sizes[0]
+        operands = [
+            None
+            if operand is None
+            else dataclasses.replace(
+                operand, shape=tuple(size[e] if isinstance(e, str) else e for e in operand.shape)
+            )
+            for operand in self.operands
+        ]
+        return dataclasses.replace(self, operands=operands, sizes=(size,))
+
     def check(self) -> None:
         """Compare evaluator and native code with onnxruntime at every size; no node may run on the host."""
         rng = np.random.default_rng(zlib.crc32(repr((self.op_type, dict(self.attributes))).encode()))

@@ -48,18 +48,27 @@ WRITTEN = (
 LEAST = 20
 
 
-def _names() -> list[str]:
+def _named(structures: list[Structure]) -> list[str]:
     seen: Counter[str] = Counter()
     names = []
-    for structure in STRUCTURES:
+    for structure in structures:
         names.append(f"{structure.op_type}-{seen[structure.op_type]}")
         seen[structure.op_type] += 1
     return names
 
 
-@pytest.mark.parametrize("structure", STRUCTURES, ids=_names())
+@pytest.mark.parametrize("structure", STRUCTURES, ids=_named(STRUCTURES))
 def test_operator(structure: Structure) -> None:
     structure.check()
+
+
+#: A part of them, whose extents may be numbers of the model as well.
+SOME = [structure for structure in STRUCTURES if structure.sizes[0]][::5]
+
+
+@pytest.mark.parametrize("structure", SOME, ids=_named(SOME))
+def test_known_extents(structure: Structure) -> None:
+    structure.known.check()
 
 
 def test_enough_cases() -> None:

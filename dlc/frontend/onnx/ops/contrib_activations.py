@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.extension import contrib, standard, standard_all
+from dlc.frontend.onnx.extension import contrib, kept, standard, standard_all
 from dlc.frontend.onnx.geometry import require_equal
 from dlc.frontend.onnx.operands import require_fits
 from dlc.ir.graph import Value
@@ -86,16 +86,17 @@ def bias_split_gelu(ctx: NodeContext) -> Value:
 
 @contrib("BiasDropout", (2, 5), "seed", results=2)
 def bias_dropout(ctx: NodeContext) -> Sequence[Value | None]:
-    """x + bias + residual: Dropout of x + bias when it does not train, and its mask."""
+    """Dropout of x + bias, plus a residual; and the mask."""
     total = biased(ctx, ctx.required(0), ctx.required(1))
-    kept = standard_all(
-        ctx, "Dropout", total, ctx.optional(3), ctx.optional(4), results=len(ctx.output_names)
+    operands = total, ctx.optional(3), ctx.optional(4)
+    dropped = standard_all(
+        ctx, "Dropout", *operands, attributes=kept(ctx, "seed"), results=len(ctx.output_names)
     )
-    y, residual = kept[0], ctx.optional(2)
+    y, residual = dropped[0], ctx.optional(2)
     if y is not None and residual is not None:
         require_fits(ctx, residual, y, "the residual")
         y = ctx.builder.add(Binary("add"), y, residual)
-    return [y, *kept[1:]]
+    return [y, *dropped[1:]]
 
 
 @contrib("BiasSoftmax", (2, 2), "axis is_inner_broadcast")
