@@ -439,3 +439,14 @@ def test_contents_hold_for_concrete_sizes() -> None:
     for h, w in ((0, 5), (7, 5), (4, 11)):
         assert evaluate_dim(dim, {"h": h, "w": w, "n": 1}) == min(h, w) // 3 * 3
         assert run(result, x=image(1, h, w))[0].shape == (min(h, w) // 3 * 3,)
+
+
+@pytest.mark.parametrize("op", ["ReduceSum", "ReduceProd", "ReduceMin"])
+def test_reductions_of_nothing(op: str) -> None:
+    """An extent of 0 that stays leaves no length of the lines to infer."""
+    nothing = numpy_helper.from_array(np.zeros((2, 0), np.int64), "nothing")
+    last = numpy_helper.from_array(np.array([0], np.int64), "axis")
+    node = helper.make_node(op, ["nothing", "axis"], ["y"], keepdims=0, name="reduce")
+    graph = helper.make_graph([node], "g", [], [helper.make_tensor_value_info("y", 7, [0])], [nothing, last])
+    result = import_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
+    assert result.graph.outputs[0].tensor.shape == (0,)

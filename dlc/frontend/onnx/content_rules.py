@@ -121,14 +121,16 @@ def _reduced(
     if neutral is None and content.size == 0:
         return None
     kept = [axis for axis in range(content.ndim) if axis not in axes]
-    lines = content.transpose(*kept, *axes).reshape(*[content.shape[axis] for axis in kept], -1)
+    rest = tuple(content.shape[axis] for axis in kept)
+    length = math.prod(content.shape[axis] for axis in axes)
+    lines = content.transpose(*kept, *axes).reshape(math.prod(rest), length)
     start: tuple[Element, ...] = () if neutral is None else (neutral,)
     elements = [
         functools.reduce(lambda x, y: arithmetic.binary(function, x, y), itertools.chain(start, line))
-        for line in lines.reshape(-1, lines.shape[-1])
+        for line in lines
     ]
     shape = [1 if axis in axes else extent for axis, extent in enumerate(content.shape)]
-    return array_of(elements, tuple(shape) if keepdims else lines.shape[:-1])
+    return array_of(elements, tuple(shape) if keepdims else rest)
 
 
 def _cumulated(
