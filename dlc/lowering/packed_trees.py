@@ -149,6 +149,21 @@ def tree_votes(arrays: Sequence[Array], options: Mapping[str, int | str | bool |
     return (combine_votes(leaves, first, target, weight, count, aggregate),)
 
 
+def tree_rows(arrays: Sequence[Array], options: Mapping[str, int | str | bool | float]) -> Sequence[Array]:
+    """The meaning of the routine of that name: x, packed nodes, trees, and the row of `weight` of each node.
+
+    A node votes for all targets; the last row is that of nodes that vote for none.
+    """
+    x, nodes, trees, rows, weight = arrays
+    leaves = _leaves(x, nodes, trees)
+    aggregate, count = str(options["aggregate"]), int(options["targets"])
+    votes = np.where(rows == len(weight) - 1, 0, count)
+    first = np.concatenate([[0], np.cumsum(votes)])
+    voting = weight[rows[votes > 0]].reshape(-1)
+    target = np.tile(np.arange(count), len(voting) // max(count, 1))
+    return (combine_votes(leaves, first, target, voting, count, aggregate),)
+
+
 def _leaves(x: Array, nodes: Array, trees: Array) -> Array:
     feature, threshold, child, missing = unpacked(nodes, from_numpy(x.dtype))
     depth = int(trees[:, 1].max(initial=0))

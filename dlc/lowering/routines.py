@@ -17,7 +17,7 @@ from dlc.ir.ops.coupling import PairwiseCoupling
 from dlc.ir.ops.reduction import TopK
 from dlc.ir.ops.roi import RoiAlign
 from dlc.ir.ops.selection import Compact, Distinct, NonMaxSuppression
-from dlc.lowering.packed_trees import tree_values, tree_votes
+from dlc.lowering.packed_trees import tree_rows, tree_values, tree_votes
 
 #: A routine's options with dims replaced by their numbers.
 Options: TypeAlias = Mapping[str, int | str | bool | float]
@@ -112,7 +112,8 @@ ROUTINES: Mapping[str, RoutineMeaning] = {
     ),
     "pairwise_coupling": RoutineMeaning(("pairs",), ("probabilities",), frozenset(), _pairwise_coupling),
     "tree_values": RoutineMeaning(("x", "nodes", "trees", "values"), ("y",), _TREES, tree_values),
+    "tree_rows": RoutineMeaning(("x", "nodes", "trees", "rows", "weight"), ("y",), _TREES, tree_rows),
     "tree_votes": RoutineMeaning(
-        ("x", "nodes", "trees", "first", "target", "weight"), ("y",), _TREES | {"dense"}, tree_votes
+        ("x", "nodes", "trees", "first", "target", "weight"), ("y",), _TREES, tree_votes
     ),
 }

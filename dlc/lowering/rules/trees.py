@@ -18,7 +18,7 @@ from dlc.lowering.rules.registry import NotLowered, rule
 
 @rule(TreeEnsemble)
 def tree_ensemble(draft: Draft, node: Node) -> None:
-    """`tree_values` for leaves of one vote, `tree_votes` for others."""
+    """`tree_values` for leaves of one vote, `tree_rows` for a vote each target, `tree_votes` for others."""
     assert isinstance(node.op, TreeEnsemble)
     op = node.op
     arrays = [value if value is None else value.data for value in node.inputs[1:]]
@@ -42,11 +42,12 @@ def tree_ensemble(draft: Draft, node: Node) -> None:
     }
     params = [draft.param(draft.operand(0)), draft.param(_constant(draft, "nodes", forest.packed()))]
     result = draft.param(node.outputs[0], Access.WRITE)
+    nothing = {"sum": 0.0, "min": np.inf, "max": -np.inf}[op.aggregate]
     if op.uniform and op.targets and len(weight):
         values = np.zeros(forest.nodes, weight.dtype)
         voting = np.flatnonzero(np.diff(first))
         values[voting] = weight[first[voting]]
-        values[-1] = {"sum": 0.0, "min": np.inf, "max": -np.inf}[op.aggregate]
+        values[-1] = nothing
         trees = forest.trees(first, target)
         params += [
             draft.param(_constant(draft, what, array))
@@ -55,9 +56,17 @@ def tree_ensemble(draft: Draft, node: Node) -> None:
         draft.routine("tree_values", [*params, result], **options)
         return
     first = np.append(first, first[-1]).astype(np.int32)
-    constants = {"trees": forest.trees(), "first": first, "target": target, "weight": weight}
+    constants = {"trees": forest.trees()}
+    if _is_dense(first, target, op.targets):
+        # A last row for the nodes that vote for nobody.
+        neutral = np.full((1, op.targets), nothing, weight.dtype)
+        table = np.append(weight.reshape(-1, op.targets), neutral, axis=0)
+        rows = np.where(first[1:] > first[:-1], first[:-1] // op.targets, len(table) - 1)
+        constants |= {"rows": rows.astype(np.int32), "weight": table}
+    else:
+        constants |= {"first": first, "target": target, "weight": weight}
     params += [draft.param(_constant(draft, what, array)) for what, array in constants.items()]
-    draft.routine("tree_votes", [*params, result], dense=_is_dense(first, target, op.targets), **options)
+    draft.routine("tree_rows" if "rows" in constants else "tree_votes", [*params, result], **options)
 
 
 def _constant(draft: Draft, what: str, array: Array) -> Value:

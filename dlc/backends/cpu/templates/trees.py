@@ -40,7 +40,6 @@ class TreesForm:
     targets: int
     watched: bool
     missing: bool
-    dense: bool
 
     @property
     def rows(self) -> Dim:
@@ -56,6 +55,7 @@ class TreesForm:
 
 _ROLES = {
     "tree_values": ("x", "nodes", "trees", "values", "y"),
+    "tree_rows": ("x", "nodes", "trees", "rows", "weight", "y"),
     "tree_votes": ("x", "nodes", "trees", "first", "target", "weight", "y"),
 }
 
@@ -64,12 +64,12 @@ def match(kernel: Kernel, target: CpuTarget) -> Match[TreesForm] | Declined:
     """The kernel as a tree ensemble, on any target."""
     del target
     match kernel.body:
-        case (Routine(name="tree_values" | "tree_votes") as routine,):
+        case (Routine(name="tree_values" | "tree_rows" | "tree_votes") as routine,):
             params = dict(zip(_ROLES[routine.name], map(kernel.param, routine.params), strict=True))
             if any(param.type.layout is not None or param.strides is not None for param in params.values()):
                 return Declined("an operand or result is not row-major")
             options = dict(routine.attributes)
-            flags = [bool(options.get(name, False)) for name in ("watched", "missing", "dense")]
+            flags = [bool(options[name]) for name in ("watched", "missing")]
             count = options["targets"]
             assert isinstance(count, int)
             return Match(TreesForm(kernel, params, str(options["aggregate"]), count, *flags))
@@ -92,6 +92,11 @@ class _Trees:
         self.type = access.storage_type(form.params["x"].type.dtype)
         self.features = self.frame.emitter.dim(form.params["x"].type.shape[1])
         words = form.params["nodes"].type.shape[1]
+        self.vector = t.vector(_LANES, self.type)
+        #: Votes for all targets are combined in scratch memory, in whole vectors: those of neighbouring rows
+        #: must not overlap, as a load would wait for the store before.
+        self.padded = "rows" in form.params
+        self.stride = -(-form.targets // _LANES) * _LANES if self.padded else form.targets
         self.nodes = _Nodes(self.b, self._pointer("nodes"), self.type, words == COMPACT, form.missing)
 
     def _pointer(self, role: str) -> t.Value:
@@ -104,11 +109,10 @@ class _Trees:
         first = b.mul(self.frame.chunk, _BLOCK)
         count = b.smin(b.sub(self.frame.emitter.dim(form.rows), first), _BLOCK)
         self.x = b.offset(self._pointer("x"), b.mul(first, self.features), self.type)
-        self.y = b.offset(self._pointer("y"), b.mul(first, form.targets), self.type)
-        elements = b.mul(count, form.targets)
+        y = b.offset(self._pointer("y"), b.mul(first, form.targets), self.type)
+        self.y = self.frame.scratch if self.padded else y
         start = {"sum": 0.0, "min": float("inf"), "max": float("-inf")}[form.aggregate]
-        with b.loop(0, elements, name="start") as loop:
-            b.store(b.const(self.type, start), b.offset(self.y, loop.iv, self.type))
+        self._fill(b.mul(count, self.stride), start)
         together = b.round_down(count, _LANES)
         with b.loop(0, form.trees, name="tree") as tree:
             entry = b.byte_offset(self._pointer("trees"), b.mul(tree.iv, _TREE))
@@ -116,17 +120,30 @@ class _Trees:
                 self._rows(entry, b.value(rows.iv))
         with b.loop(together, count, name="row") as row, b.loop(0, form.trees, GROUP, name="group") as group:
             self._trees(b.value(row.iv), b.byte_offset(self._pointer("trees"), b.mul(group.iv, _TREE)))
-        if form.aggregate != "sum":
-            self._clear(elements, start)
-        return self.frame.finish("trees", self.chunks)
+        if self.padded or form.aggregate != "sum":
+            self._finish(count, y, start)
+        scratch = _BLOCK * self.stride * self.type.bytes if self.padded else 0
+        return self.frame.finish("trees", self.chunks, scratch)
 
-    def _clear(self, elements: t.Index, start: float) -> None:
-        """Make 0 of targets for which nobody voted."""
+    def _fill(self, elements: t.Index, start: float) -> None:
+        """Let the targets of all rows begin with `start`."""
         b = self.b
-        with b.loop(0, elements, name="clear") as loop:
-            place = b.offset(self.y, loop.iv, self.type)
-            value = b.load(place, self.type)
-            b.store(b.select(b.fcmp("oeq", value, start), 0.0, value), place)
+        if not self.padded:
+            with b.loop(0, elements, name="start") as loop:
+                b.store(b.const(self.type, start), b.offset(self.y, loop.iv, self.type))
+            return
+        with b.loop(0, elements, _LANES, name="start") as loop:
+            b.store(b.const(self.vector, start), b.offset(self.y, loop.iv, self.type))
+
+    def _finish(self, count: t.Index, y: t.Value, start: float) -> None:
+        """Move the targets of the rows to `y`; those for which nobody voted are 0."""
+        b = self.b
+        with b.loop(0, count, name="finish") as row, b.loop(0, self.form.targets, name="target") as target:
+            place = b.add(b.mul(row.iv, self.stride), target.iv)
+            value = b.load(b.offset(self.y, place, self.type), self.type)
+            if self.form.aggregate != "sum":
+                value = b.select(b.fcmp("oeq", value, start), 0.0, value)
+            b.store(value, b.offset(y, b.add(b.mul(row.iv, self.form.targets), target.iv), self.type))
 
     # --- walks
 
@@ -182,6 +199,9 @@ class _Trees:
                 place = b.offset(self.y, b.add(b.mul(row, form.targets), target), self.type)
                 b.store(self._combined(b.load(place, self.type), value), place)
             return
+        if self.padded and form.targets <= _LANES:
+            self._rows_of_votes(leaves, rows)
+            return
         # One copy of the loops over votes, and leaf and row of each walk in memory.
         table = b.stack(2 * _LANES * 8)
         for lane, (leaf, row) in enumerate(zip(leaves, rows)):
@@ -190,12 +210,30 @@ class _Trees:
         with b.loop(0, len(leaves), name="leaf") as loop:
             at = b.byte_offset(table, b.mul(loop.iv, 16))
             leaf, row = b.load(at, t.i64), b.load(b.byte_offset(at, 8), t.i64)
-            first, last = (self._first(b.add(leaf, offset)) for offset in range(2))
-            target = b.offset(self.y, b.mul(row, form.targets), self.type)
-            if form.dense:
-                self._dense(first, target, b.icmp("slt", first, last))
+            target = b.offset(self.y, b.mul(row, self.stride), self.type)
+            if self.padded:
+                self._dense(self._weights(leaf), target)
             else:
-                self._sparse(first, last, target)
+                self._sparse(self._first(leaf), self._first(b.add(leaf, 1)), target)
+
+    def _weights(self, leaf: t.Value) -> t.Value:
+        """The address of the votes of a leaf for all targets."""
+        b = self.b
+        row = b.sext(b.load(b.offset(self._pointer("rows"), leaf, t.i32), t.i32), t.i64)
+        return b.offset(self._pointer("weight"), b.mul(row, self.form.targets), self.type)
+
+    def _rows_of_votes(self, leaves: Sequence[t.Value], rows: Sequence[t.Value]) -> None:
+        """Combine votes of a vector at most; those of leaves for one row without a detour by memory."""
+        b, mask = self.b, self.b.tail_mask(self.form.targets)
+        place, have = None, None
+        for index, (leaf, row) in enumerate(zip(leaves, rows)):
+            if not index or row is not rows[index - 1]:
+                place = b.offset(self.y, b.mul(row, self.stride), self.type)
+                have = b.load(place, self.vector)
+            assert place is not None and have is not None
+            have = self._combined(have, b.masked_load(self._weights(leaf), mask, self.vector))
+            if index + 1 == len(rows) or row is not rows[index + 1]:
+                b.store(have, place)
 
     def _first(self, node: t.Value) -> t.Value:
         """The number of the first vote of a node."""
@@ -210,15 +248,14 @@ class _Trees:
             weight = b.load(b.offset(self._pointer("weight"), vote.iv, self.type), self.type)
             b.store(self._combined(b.load(place, self.type), weight), place)
 
-    def _dense(self, first: t.Value, y: t.Value, votes: t.Value) -> None:
+    def _dense(self, weights: t.Value, y: t.Value) -> None:
         """Combine a vote for each target."""
-        b, vector = self.b, t.vector(_LANES, self.type)
-        weights = b.offset(self._pointer("weight"), first, self.type)
-        with b.if_(votes), b.loop(0, self.form.targets, _LANES, name="targets") as loop:
+        b = self.b
+        with b.loop(0, self.form.targets, _LANES, name="targets") as loop:
             mask = b.tail_mask(b.sub(self.form.targets, b.value(loop.iv)))
-            places = [b.offset(pointer, loop.iv, self.type) for pointer in (y, weights)]
-            have, more = (b.masked_load(place, mask, vector) for place in places)
-            b.masked_store(self._combined(have, more), places[0], mask)
+            place = b.offset(y, loop.iv, self.type)
+            more = b.masked_load(b.offset(weights, loop.iv, self.type), mask, self.vector)
+            b.store(self._combined(b.load(place, self.vector), more), place)
 
     def _combined(self, have: t.Value, vote: t.Value) -> t.Value:
         combine: dict[str, Callable[..., t.Value]] = {
