@@ -10,11 +10,13 @@ from dlc.errors import InputError, LimitError, printable
 
 _MI = 1 << 20
 _GI = 1 << 30
+#: Fields that may be 0, which forbids what they bound.
+_OFF_BY_DEFAULT = frozenset({"decoded_pixels"})
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What compiling and running one model may use. Every field is a positive integer.
+    """What compiling and running one model may use. Every field is a positive integer, or 0 where it says so.
 
     The defaults let ordinary models through (the largest have some 20,000 nodes and 10 GB of weights) and
     stop the known bombs within seconds. Raise a field for more: ``dlc.Limits(arena_bytes=64 << 30)``.
@@ -52,12 +54,16 @@ class Limits:
     program_instructions: int = 20_000_000
     #: Iterations of one Loop or Scan in a run before it is reported as endless.
     loop_iterations: int = 100_000_000
+    #: Pixels of one image that ImageDecoder may make, by Pillow; 0: it is refused. Its decoders are C code
+    #: that reads what the caller passes, so that it is off unless allowed.
+    decoded_pixels: int = 0
 
     def __post_init__(self) -> None:
         for name, value in self.to_dict().items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            least = 0 if name in _OFF_BY_DEFAULT else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 shown = printable(repr(value))
-                message = f"Limits.{name} must be a positive integer, not {shown}"
+                message = f"Limits.{name} must be an integer of at least {least}, not {shown}"
                 raise InputError(message, code="input/option")
 
     def check(self, name: str, value: int, what: str, *, node: str | None = None) -> None:
