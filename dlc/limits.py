@@ -52,6 +52,9 @@ class Limits:
     kernel_instructions: int = 200_000
     #: Instructions of all kernels of a model together.
     program_instructions: int = 20_000_000
+    #: Seconds, and bytes of memory, that a compilation in a process of its own (isolate=True) may take.
+    compile_seconds: int = 600
+    compile_bytes: int = 32 * _GI
     #: Iterations of one Loop or Scan in a run before it is reported as endless.
     loop_iterations: int = 100_000_000
     #: Pixels of one image that ImageDecoder may make, by Pillow; 0: it is refused. Its decoders are C code

@@ -21,7 +21,7 @@ ACCURACIES = ("strict", "default", "fast")
 MEMORIES = ("default", "low")
 
 #: Fields that change neither the generated code nor the packed weights, and so are no part of a cache key.
-_NOT_IN_KEY = frozenset({"threads", "cache", "external_data_dir"})
+_NOT_IN_KEY = frozenset({"threads", "cache", "external_data_dir", "isolate"})
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Options:
       cache              use the compile cache of the user
       debug_codegen      generated code checks the bounds of its own accesses, red zones lie around buffers,
                          and their memory holds NaNs before each run: slow, for finding faults of dlc
+      isolate            compile in a process of its own: a crash or an endless compilation ends that alone,
+                         and becomes an error
       limits             bounds on work and memory
       external_data_dir  another folder in which external data may lie
 
@@ -65,6 +67,7 @@ class Options:
     tune: bool = False
     cache: bool = True
     debug_codegen: bool = False
+    isolate: bool = False
     limits: Limits = field(default_factory=Limits)
     external_data_dir: str | None = None
 
@@ -82,7 +85,7 @@ class Options:
         set_field("outputs", lambda value: _names("outputs", value))
         set_field("alias", _alias)
         set_field("external_data_dir", _folder)
-        for name in ("strict", "tune", "cache", "debug_codegen"):
+        for name in ("strict", "tune", "cache", "debug_codegen", "isolate"):
             if not isinstance(getattr(self, name), bool):
                 raise _invalid(name, getattr(self, name), "True or False")
         if not isinstance(self.limits, Limits):

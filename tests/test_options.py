@@ -29,6 +29,7 @@ FULL = Options(
     tune=True,
     cache=False,
     debug_codegen=True,
+    isolate=True,
     limits=Limits(nodes=10),
     external_data_dir="weights",
 )
@@ -90,9 +91,9 @@ def test_unknown_names_are_refused() -> None:
 
 def test_the_key_ignores_what_does_not_change_the_code_and_order() -> None:
     base = Options(shapes={"a": 1, "b": 2})
-    same = Options(shapes={"b": 2, "a": 1}, threads=3, cache=False, external_data_dir="x")
+    same = Options(shapes={"b": 2, "a": 1}, threads=3, cache=False, external_data_dir="x", isolate=True)
     assert base.key() == same.key() and base != same
-    free = {"threads", "cache", "external_data_dir"}
+    free = {"threads", "cache", "external_data_dir", "isolate"}
     changed = {item.name: getattr(FULL, item.name) for item in fields(Options) if item.name not in free}
     keys = {Options(**{name: value}).key() for name, value in changed.items()} | {base.key(), Options().key()}
     assert len(keys) == len(changed) + 2

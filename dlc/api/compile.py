@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO, TypeAlias
 
 from dlc.api.assemble import Artifact, assemble
+from dlc.api.isolation import reproducer
 from dlc.api.load import from_package_bytes
 from dlc.api.model import CompiledModel
 from dlc.api.report import CheckReport, HostReport
-from dlc.errors import Error, Finding, InternalError, UnsupportedError
+from dlc.errors import Error, Finding, InputError, InternalError, UnsupportedError
 from dlc.limits import Limits
 from dlc.options import Options, ShapeSpec
 
@@ -36,6 +37,7 @@ def compile(
     tune: bool = False,
     cache: bool = True,
     debug_codegen: bool = False,
+    isolate: bool = False,
     limits: Limits | None = None,
     progress: Progress | None = None,
     external_data_dir: str | os.PathLike[str] | None = None,
@@ -59,6 +61,7 @@ def compile(
         "tune": tune,
         "cache": cache,
         "debug_codegen": debug_codegen,
+        "isolate": isolate,
         "limits": Limits() if limits is None else limits,
         "external_data_dir": external_data_dir,
     }
@@ -88,10 +91,14 @@ def compile_hooked(
     try:
         artifact = build(source, options, progress, hooks or Hooks())
         return CompiledModel(artifact, threads=options.threads)
+    except InternalError as error:
+        hint = reproducer(source)
+        raise InternalError(error.message, node=error.node, hint=hint, code=error.code) from error
     except (Error, MemoryError):
         raise
     except Exception as error:
-        raise InternalError(f"compilation failed: {type(error).__name__}: {error}") from error
+        message = f"compilation failed: {type(error).__name__}: {error}"
+        raise InternalError(message, hint=reproducer(source)) from error
 
 
 @dataclasses.dataclass
@@ -126,12 +133,33 @@ def build(source: Source, options: Options, progress: Progress, hooks: Hooks) ->
             artifact: Artifact = clock.run("cache", lambda: from_package_bytes(found))
             report = dataclasses.replace(artifact.report, phases=tuple(clock.phases))
             return dataclasses.replace(artifact, report=report)
+    if options.isolate:
+        made = _isolated(source, options, clock, hooks)
+        if made is not None:
+            return made
     artifact, is_self_contained = _compile(source, options, target, clock, hooks)
     # A package holds no host steps: what has them is compiled every time. So is a model with external data:
     # its weights may change without the file.
     if key is not None and is_self_contained and not artifact.hosts:
         cached.store(key, artifact)
     return artifact
+
+
+def _isolated(source: Source, options: Options, clock: _Clock, hooks: Hooks) -> Artifact | None:
+    """The artifact, made by a child process; None if only this process can hold it, but the child survived
+    making it.
+    """
+    from dlc.api.isolation import compile_in_child
+
+    if hooks.any:
+        message = "isolate=True compiles in another process, which cannot be looked into"
+        raise InputError(message, code="input/option")
+    made = compile_in_child(source, options, clock.progress)
+    clock.phases += made.phases
+    if made.artifact is None:
+        return None
+    report = dataclasses.replace(made.artifact.report, phases=tuple(clock.phases))
+    return dataclasses.replace(made.artifact, report=report)
 
 
 def refuse_unavailable(options: Options) -> None:

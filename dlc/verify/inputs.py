@@ -60,8 +60,10 @@ def model_inputs(model: onnx.ModelProto) -> list[InputSpec]:
                 f"input '{printable(info.name)}' is not a tensor", hint="give the inputs in an .npz file"
             )
         tensor = info.type.tensor_type
+        # Some exporters write -1 for an extent that they do not know.
         dims = tuple(
-            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim
+            dim.dim_value if dim.HasField("dim_value") and dim.dim_value != -1 else dim.dim_param or None
+            for dim in tensor.shape.dim
         )
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
         specs.append(InputSpec(info.name, dtype, dims, bounds.get(info.name)))

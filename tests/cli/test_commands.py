@@ -38,6 +38,7 @@ def test_compile(cli: Callable[..., Any], compiler: Any, tmp_path: Path) -> None
         "memory": "low",
         "cache": False,
         "debug_codegen": False,
+        "isolate": False,
         "external_data_dir": None,
         "limits": Limits(nodes=77),
     }

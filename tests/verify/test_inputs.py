@@ -139,3 +139,11 @@ def test_files(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             load_inputs(path)
         assert caught.value.code == "input/file"
+
+
+def test_an_extent_of_minus_one_is_not_known() -> None:
+    info = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [-1, 3])
+    graph = onnx.helper.make_graph([], "g", [info], [])
+    (found,) = model_inputs(onnx.helper.make_model(graph))
+    assert found.shape == (None, 3)
+    assert random_inputs([found])["x"].shape == (1, 3)
