@@ -59,6 +59,9 @@ _PROFILED_LAUNCHES = 1 << 16
 _LARGEST_EXTENT = (1 << 48) - 1
 _LARGEST_ELEMENT = (1 << 31) - 1
 
+#: An arena that gets too small becomes at least this many times as large: (numerator, denominator).
+_GROWTH = (5, 4)
+
 #: Arenas of several contexts start in different cache sets: at odd multiples of this many bytes.
 _STAGGER = 17 * 64
 
@@ -491,22 +494,27 @@ class _Slot:
     def load(self, binding: Binding, poison: bool) -> None:
         """Take over the symbols of `binding`, with an arena that is large enough."""
         if self._arena is None or self._arena.size < binding.arena_bytes:
-            # The old arena goes first, so that both need not fit.
             self.binding = None
+            spare = 0
             if self._arena is not None:
+                # Sizes that grow from call to call, as a cache does, shall not cost an arena each.
+                spare = self._arena.size * _GROWTH[0] // _GROWTH[1]
+                # The old arena goes first, so that both need not fit.
                 self._arena.close()
                 self._arena = None
-            self._arena = Block(
-                binding.arena_bytes,
-                limit=self._arena_limit,
-                stagger=self._stagger,
-                what="the model's activations",
-            )
+            try:
+                self._arena = self._block_of(max(binding.arena_bytes, min(spare, self._arena_limit or spare)))
+            except ResourceError:
+                self._arena = self._block_of(binding.arena_bytes)
             self._block.arena = self._arena.address
         if poison:
             self._arena.poison()
         self.symbols[: len(binding.symbols)] = binding.symbols
         self.binding = binding
+
+    def _block_of(self, size: int) -> Block:
+        """An arena of `size` bytes."""
+        return Block(size, limit=self._arena_limit, stagger=self._stagger, what="the model's activations")
 
 
 def _release(runtime: Runtime, context: Context, storages: object) -> None:
