@@ -227,7 +227,7 @@ def append(producer: LoweredKernel, consumer: LoweredKernel, param: str) -> Lowe
         return Declined("the reader chooses elements by data")
     if not _covers(index, consumer.kernel, param):
         return Declined("the reader leaves out elements")
-    target = _solve(index, last, consumer.kernel)
+    target = _solve(index, last, consumer.kernel, epilogue.index)
     if target is None:
         return Declined("the reader's index cannot be inverted")
     mapping, free = target
@@ -281,17 +281,22 @@ def _covers(index: Sequence[e.Index], consumer: Kernel, param: str) -> bool:
 
 
 def _solve(
-    index: Sequence[e.Index], store: Store, consumer: Kernel
+    index: Sequence[e.Index], store: Store, consumer: Kernel, stored: Sequence[e.Index]
 ) -> tuple[dict[str, Dim], list[str]] | None:
     """The consumer's axes as functions of the producer's: its load index equals the producer's store index.
 
-    Returns the substitution and the consumer axes that the index does not determine (extent 1 counts as 0).
+    Returns the substitution and the consumer axes that the index does not determine. One of extent 1 is 0: if
+    the consumer stores with it where it reads 0 (`stored` is its store's index), it is the producer's there.
     """
     axes = {axis.name: axis for axis in consumer.axes}
     mapping: dict[str, Dim] = {}
-    for entry, at in zip(index, store.index, strict=True):
+    single: dict[str, Dim] = {}
+    for place, (entry, at) in enumerate(zip(index, store.index, strict=True)):
         assert not isinstance(entry, e.Expr) and not isinstance(at, e.Expr)
         if isinstance(entry, int):
+            alone = stored[place] if len(stored) == len(index) else None
+            if isinstance(alone, Symbol):
+                single[alone.name] = at
             continue
         parts = _inverse_radix(entry, axes)
         if parts is None:
@@ -305,7 +310,7 @@ def _solve(
     for name, axis in axes.items():
         if name not in mapping:
             if axis.extent == 1:
-                mapping[name] = 0
+                mapping[name] = single.get(name, 0)
             else:
                 free.append(name)
     return mapping, free

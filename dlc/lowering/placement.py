@@ -137,6 +137,8 @@ class _Placing:
         self.known = known
         self.red_zone = red_zone
         self.outputs = {sharing.root(value): index for index, value in reversed(list(enumerate(outputs)))}
+        #: Those whose outputs have extents that only the run tells, even if their own are known.
+        self.late = {sharing.root(value) for value in outputs if not _symbols(value) <= known}
         self.storages = 0
 
     def run(self) -> Placement:
@@ -150,7 +152,7 @@ class _Placing:
         for root, index in self.outputs.items():
             if root not in self.lives.first:
                 continue
-            if self._is_known(root):
+            if self._is_known(root) and root not in self.late:
                 buffers[root] = _buffer(root, StorageKind.OUTPUT, index)
             else:
                 buffers[root] = _buffer(root, StorageKind.GROWN, self.storages)
@@ -210,6 +212,11 @@ class _Placing:
             chosen[root] = free.pop()
             busy.append((self.lives.last[root], chosen[root]))
         return (chosen[root] for root in roots)
+
+
+def _symbols(value: Value) -> set[Symbol]:
+    """The symbols in the extents of a value; where one of these is 0, its size has fewer."""
+    return {symbol for extent in value.tensor.shape for symbol in free_symbols(extent)}
 
 
 def _buffer(root: Value, kind: StorageKind, index: int, offset: Dim = 0) -> Buffer:

@@ -24,7 +24,7 @@ from dlc.ir.types import TensorType
 from dlc.lowering.canonical import canonicalize
 from dlc.lowering.draft import LoweredKernel, Names
 from dlc.lowering.fuse import Declined, append, inline, reads_in_stages, realize, recomputes
-from dlc.lowering.kernel import Map
+from dlc.lowering.kernel import Map, Store
 from dlc.lowering.rules.registry import lower_node
 from dlc.lowering.split import split_nests
 from dlc.lowering.verify import verify_kernel
@@ -215,6 +215,18 @@ def test_epilogues_change_no_value(first: str, second: str) -> None:
         return
     assert second not in ("slice", "pad", "expand")
     nodes.check(fused)
+
+
+def test_an_axis_of_one_element_stays_the_producers() -> None:
+    """The store keeps the convolution's axes, by which templates know it, although the load reads at 0."""
+    conv = beside(Conv((1, 1), (1, 1), ((0, 0), (0, 0))), random(1, 3, 1, 1, seed=3))
+    nodes = Pair(conv, EPILOGUES["residual"], random(2, 3, 1, 5))
+    fused = append(nodes.producer, nodes.consumer, nodes.param)
+    assert not isinstance(fused, Declined)
+    nodes.check(fused)
+    store = fused.kernel.body[-1]
+    assert isinstance(store, Store)
+    assert [str(entry) for entry in store.index] == list(store.axes)
 
 
 def test_an_epilogue_needs_every_element() -> None:

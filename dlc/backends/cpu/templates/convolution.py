@@ -165,7 +165,8 @@ def _check(m: Match) -> Match | Declined:
     static = (m.channel, m.columns, *m.taps, *((m.group,) if m.group else ()))
     if any(not isinstance(m.extent(axis), int) for axis in static):
         return Declined("channels or taps are symbolic")
-    if m.store.axes != m.contract.out.axes or m.store.mask:
+    lanes = m.kernel.axis(m.columns).symbol
+    if m.store.axes != m.contract.out.axes or m.store.mask or lanes not in m.store.index:
         return Declined("the epilogue stores in another order")
     if m.group and (m.outputs % LANES or m.channels % LANES):
         return Declined("groups are not multiples of the block")
