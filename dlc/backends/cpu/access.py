@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -69,6 +70,11 @@ def register_number(dtype: DType, value: float | int | bool) -> float | int:
 
 def offset(param: Param, index: Sequence[Dim]) -> Dim:
     """The offset in elements of logical `index` from the parameter's pointer."""
+    return _offset(param, tuple(index))
+
+
+@functools.lru_cache(maxsize=4096)  # the values of a register tile are stored at one index, axes set anew
+def _offset(param: Param, index: tuple[Dim, ...]) -> Dim:
     layout = param.type.layout
     physical = layout.physical_index(index) if layout else index
     total: Dim = 0

@@ -50,7 +50,7 @@ def emit_driver(
 
 def _dims(b: FunctionBuilder, numbers: dict[str, t.Value]) -> ExpressionEmitter:
     emitter = ExpressionEmitter(b, {}, {}, lambda _: None)
-    emitter.axes.update(numbers)
+    emitter.fix_symbols(numbers)
     return emitter
 
 

@@ -61,7 +61,7 @@ class ExpressionEmitter:
         self.locals: dict[str, Callable[[tuple[Dim, ...]], t.Value]] = {}
         self._done: dict[e.Expr, t.Value] = {}
         self._checked: dict[tuple[e.Expr, Dim], t.Value] = {}
-        self._fixed: dict[Dim, t.Value] = {}
+        self._fixed: dict[Dim, t.Index] = {}
         self._fixed_names: frozenset[str] = frozenset()
         self._dummy: t.Value | None = None
 
@@ -108,25 +108,26 @@ class ExpressionEmitter:
 
     def dim(self, dim: Dim) -> t.Value:
         """A Dim as a scalar i64; along the vector axis it is the number of lane 0."""
+        return self.b.value(self._dim(dim))
+
+    def _dim(self, dim: Dim) -> t.Index:
         if isinstance(dim, int):
-            return self.b.value(dim)
+            return dim
+        if isinstance(dim, Symbol):
+            return self.axes[dim.name]
         found = self._fixed.get(dim)
         if found is None:
-            found = self.b.value(self._dim(dim))
+            found = self._computed(dim)
             # What depends on the function's symbols only is computed at its entry, wherever it is asked for
             # first.
-            at_entry = found.scope is None or found.scope.depth == 0
+            at_entry = isinstance(found, int) or found.scope is None or found.scope.depth == 0
             if at_entry and all(symbol.name in self._fixed_names for symbol in free_symbols(dim)):
                 self._fixed[dim] = found
         return found
 
-    def _dim(self, dim: Dim) -> t.Index:
+    def _computed(self, dim: Dim) -> t.Index:
         b = self.b
         match dim:
-            case int():
-                return dim
-            case Symbol():
-                return self.axes[dim.name]
             case Sum():
                 terms, constant = terms_of(dim)
                 total: t.Index = 0
