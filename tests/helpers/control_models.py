@@ -174,7 +174,7 @@ BREAK_WITH_STACK = Case(
     }""",
     lambda rng: [
         {"x": np.abs(normal(rng, 3)), "trip": number(trip), "limit": np.array(limit, np.float32)}
-        for trip, limit in ((100, 50.0), (3, 1e9), (0, 1.0), (5, 0.0))
+        for trip, limit in ((100, 50.0), (3, 1e9), (0, 1.0), (5, 0.0), (2**63 - 1, 9.0))
     ],
     reference=False,
 )

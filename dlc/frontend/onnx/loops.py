@@ -14,7 +14,11 @@ from dlc.ir.dims import Dim, Symbol, free_symbols, known_equal, maximum
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import ShapeSource, Value
 from dlc.ir.ops.control import Loop, same_kind
+from dlc.ir.ops.pointwise import Binary
 from dlc.ir.types import TensorType, Type, join, opened, without
+
+#: Trip counts from here on mean "until the condition fails".
+ENDLESS = 1 << 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +38,11 @@ Body = Callable[[Region, Value, Sequence[Value]], Iteration]
 
 
 def add_loop(
-    ctx: NodeContext, trip: Dim | None, condition: Value | None, starts: Sequence[Value], body: Body
+    ctx: NodeContext, trip: Dim | Value | None, condition: Value | None, starts: Sequence[Value], body: Body
 ) -> list[Value]:
     """Add a Loop whose states begin as `starts`; returns their last values, and the stacks of the elements.
 
+    The trip count may be a value of one integer, whatever the run makes it.
     `body` is called until it is known which states never change (they become captures) and which extents of
     states do (they become symbols of the region).
     """
@@ -46,7 +51,12 @@ def add_loop(
 
 class _LoopImport:
     def __init__(
-        self, ctx: NodeContext, trip: Dim | None, condition: Value | None, starts: Sequence[Value], body: Body
+        self,
+        ctx: NodeContext,
+        trip: Dim | Value | None,
+        condition: Value | None,
+        starts: Sequence[Value],
+        body: Body,
     ) -> None:
         self.ctx = ctx
         self.trip = trip
@@ -116,8 +126,9 @@ class _LoopImport:
         carried = [index for index in range(len(self.starts)) if index not in self.invariant]
         condition = self._continues(region, result)
         always = self.trip is not None and self.condition is None and condition.is_constant
+        trip = self._bounded_trip(always)
         # An inner symbol as the number of elements stands for "unknown".
-        count = maximum(self.trip, 0) if always and self.trip is not None else self.number
+        count = maximum(trip, 0) if always and trip is not None else self.number
         wanted = [self.types[index] for index in carried]
         wanted += [self._stack(value, count) for value in result.elements]
         names = [*(self._name(index) for index in carried)]
@@ -126,13 +137,26 @@ class _LoopImport:
         types = tuple(extents.join(index, [type_]) for index, type_ in enumerate(wanted))
         captures = region.captures
         body = region.finish([condition, *(result.states[index] for index in carried), *result.elements])
-        loop = Loop(self.trip, len(carried), len(result.elements), types)
+        loop = Loop(trip, len(carried), len(result.elements), types)
         operands = [self.condition, *(self.starts[index] for index in carried), *captures]
         results = self.ctx.builder.add_all(loop, *operands, names=names, regions=[body]) if types else ()
         extents.bind(results)
         finals = dict(zip(carried, results))
         states = [finals.get(index, start) for index, start in enumerate(self.starts)]
         return [*states, *results[len(carried) :]]
+
+    def _bounded_trip(self, exact: bool) -> Dim | None:
+        """The trip count as a dim. Where a condition ends the loop as well, it is not exact: a number that
+        means "no bound" would otherwise not pass for the size that a dim is.
+        """
+        if not isinstance(self.trip, Value):
+            return self.trip
+        count = self.trip
+        if not exact:
+            bound = self.ctx.const(ENDLESS, count.tensor.dtype)
+            count = self.ctx.builder.add(Binary("min"), count, bound, names=["trip"])
+        dim: Dim = self.ctx.importer.dims(count, self.ctx).item()
+        return dim
 
     def _continues(self, region: Region, result: Iteration) -> Value:
         """The condition of the next iteration, a constant if it is known to hold."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dlc.frontend.onnx.conditions import question
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import require
-from dlc.frontend.onnx.loops import Iteration, add_loop
+from dlc.frontend.onnx.loops import ENDLESS, Iteration, add_loop
 from dlc.frontend.onnx.regions import OpenExtents, Region, share_captures
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim, Guard, Relation, to_text
@@ -18,10 +18,6 @@ from dlc.ir.types import TensorType
 
 if TYPE_CHECKING:
     from onnx import GraphProto
-
-#: Trip counts from here on mean "until the condition fails".
-_ENDLESS = 1 << 40
-
 
 @importer("If")
 def if_(ctx: NodeContext) -> Sequence[Value]:
@@ -103,11 +99,14 @@ def loop(ctx: NodeContext) -> Sequence[Value]:
         condition = None if ctx.optional(1) is None else goes_on
         return Iteration(condition, results[: len(states)], results[len(states) :])
 
-    trip: Dim | None = None if ctx.optional(0) is None else ctx.dims_of(ctx.single(0))[0]
+    trip: Dim | Value | None = None if ctx.optional(0) is None else ctx.single(0)
+    counted = None if trip is None else ctx.importer.known_dims(ctx.single(0))
+    if counted is not None:
+        trip = counted.item()
     condition = None if ctx.optional(1) is None else ctx.single(1)
     known = ctx.constant(1)
     if known is not None:
         condition, trip = None, trip if known.item() else 0
-    if isinstance(trip, int) and trip >= _ENDLESS:
+    if isinstance(trip, int) and trip >= ENDLESS:
         trip = None
     return add_loop(ctx, trip, condition, starts, body)
