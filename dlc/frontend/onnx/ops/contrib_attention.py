@@ -4,6 +4,7 @@ QAttention.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -76,13 +77,15 @@ def _self_attention(
         ctx.fail(f"qkv_hidden_sizes has {len(sizes)} entries, not 3")
     sizes = sizes or (width // 3,) * 3
     require_equal(ctx, width, sizes[0] + sizes[1] + sizes[2], "the columns of the weights and of q, k and v")
-    starts = 0, sizes[0], sizes[0] + sizes[1]
-    q, k, v = (
-        split_heads(
-            ctx, ctx.builder.add(Slice((0, 0, start), (batch, length, size), (1, 1, 1)), projected), heads
-        )
-        for start, size in zip(starts, sizes)
-    )
+    if known_equal(sizes[0], sizes[1]) and known_equal(sizes[1], sizes[2]):
+        q, k, v = packed_heads(ctx, projected, (heads, heads, heads))
+    else:
+        starts = 0, sizes[0], sizes[0] + sizes[1]
+        parts = [
+            ctx.builder.add(Slice((0, 0, start), (batch, length, size), (1, 1, 1)), projected)
+            for start, size in zip(starts, sizes)
+        ]
+        q, k, v = (split_heads(ctx, part, heads) for part in parts)
     past_k = past_v = None
     if past is not None:
         require_shape(ctx, past, (2, batch, heads, _rank_5(ctx, past)[3], k.tensor.shape[3]), "past")
@@ -94,6 +97,20 @@ def _self_attention(
         ctx.unsupported("the state of keys and values of different sizes is wanted as one tensor")
     stacked = [reshape(ctx, part, (1, *part.tensor.shape)) for part in present[:2] if part is not None]
     return [y, ctx.builder.add(Concat(0), *stacked)]
+
+
+def packed_heads(ctx: NodeContext, packed: Value, counts: Sequence[int]) -> list[Value]:
+    """[B, S, heads * D] as tensors [B, count, S, D]; the heads are those of the first count, then the next.
+
+    They are split before they are told apart, so that each is a part of one tensor that needs no copy.
+    """
+    whole = split_heads(ctx, packed, sum(counts))
+    batch, _, length, size = whole.tensor.shape
+    starts = itertools.accumulate(counts, initial=0)
+    return [
+        ctx.builder.add(Slice((0, start, 0, 0), (batch, count, length, size), (1,) * 4), whole)
+        for start, count in zip(starts, counts)
+    ]
 
 
 def _rank_5(ctx: NodeContext, past: Value) -> tuple[Dim, ...]:

@@ -11,7 +11,7 @@ from dlc.frontend.onnx.extension import contrib, refuse, refuse_operand
 from dlc.frontend.onnx.geometry import require, require_broadcast, require_equal, reshape
 from dlc.frontend.onnx.operands import require_shape
 from dlc.frontend.onnx.ops.attention import join_heads, split_heads
-from dlc.frontend.onnx.ops.contrib_attention import scale
+from dlc.frontend.onnx.ops.contrib_attention import packed_heads, scale
 from dlc.frontend.onnx.ops.contrib_rotary import rotate
 from dlc.ir.dims import Dim, Relation, known_equal, maximum, minimum
 from dlc.ir.dtypes import DType
@@ -115,15 +115,10 @@ class _Step:
         if (key is None) != (value is None):
             ctx.fail("key and value come together, or both packed with the query")
         if key is None or value is None:
-            size = query.tensor.shape[2] // (heads + 2 * key_heads)
-            starts = 0, heads * size, (heads + key_heads) * size
-            shapes = [(self.batch, self.length, count * size) for count in (heads, key_heads, key_heads)]
-            query, key, value = (
-                ctx.builder.add(Slice((0, 0, start), shape, (1, 1, 1)), query)
-                for start, shape in zip(starts, shapes)
-            )
-        q = split_heads(ctx, query, heads)
-        k, v = split_heads(ctx, key, key_heads), split_heads(ctx, value, key_heads)
+            q, k, v = packed_heads(ctx, query, (heads, key_heads, key_heads))
+        else:
+            q = split_heads(ctx, query, heads)
+            k, v = split_heads(ctx, key, key_heads), split_heads(ctx, value, key_heads)
         for each in (k, v):
             require_shape(ctx, each, (self.batch, key_heads, self.length, q.tensor.shape[3]), "key and value")
         q, k = self._normalized(q, 14), self._normalized(k, 15)
