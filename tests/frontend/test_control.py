@@ -9,6 +9,8 @@ from dlc.errors import Error, InputError, ModelError, UnsupportedError
 from dlc.frontend.onnx.importer import ImportedModel, import_model
 from dlc.ir.evaluate import evaluate
 from dlc.ir.verify import verify
+from dlc.lowering.lower import lower
+from dlc.lowering.program_evaluate import evaluate_program
 from dlc.passes.pipeline import default_pipeline
 from tests.helpers.control_models import Case
 from tests.helpers.judged import CASES, assert_judged_right, runs
@@ -47,9 +49,17 @@ SQUEEZE = """main (float[n, m] x) => (float[a] y) {{
 SQUEEZED, WHOLE = "Squeeze(x, ones)", "Exp(x)"
 
 
-def squeezing(condition: str, first: str = SQUEEZED, second: str = WHOLE) -> ImportedModel:
+def squeezing(
+    condition: str, first: str = SQUEEZED, second: str = WHOLE, declared: int | None = None
+) -> ImportedModel:
+    """A model that squeezes or does not; `declared` is the rank that it says its output has."""
     text = SQUEEZE.format(condition=condition, yes="p", no="q", first=first, second=second)
-    return import_model(Case("squeezing", text, lambda rng: []).model(), shapes=None)
+    model = Case("squeezing", text, lambda rng: []).model()
+    if declared is not None:
+        shape = model.graph.output[0].type.tensor_type.shape
+        for axis in range(declared):
+            shape.dim.add().dim_param = f"y{axis}"
+    return import_model(model)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +124,38 @@ def test_a_rank_that_depends_on_data_is_refused(condition: str) -> None:
     assert finding.operator == "If" and finding.node.startswith("If_")
     assert "the rank of output 0 depends on data: it is f32[n] or f32[n, m]" in finding.reason
     assert "same rank" in (finding.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("condition", "declared", "feeds", "refused"),
+    [
+        ("c = Equal(m0, one)", 2, (3, 2), (3, 1)),
+        ("c = Equal(m0, one)", 1, (3, 1), (3, 2)),
+        ("c = Less(m0, one)", 2, (3, 1), (3, 0)),
+        ("five = Constant <value_int = 5> ()  c = Greater(five, m0)", 2, (3, 5), (3, 4)),
+    ],
+)
+def test_a_declared_rank_tells_which_way_is_taken(
+    condition: str, declared: int, feeds: tuple[int, int], refused: tuple[int, int]
+) -> None:
+    model = squeezing(condition, declared=declared)
+    assert model.graph.outputs[0].tensor.rank == declared
+    assert evaluate(model.graph, {"x": np.zeros(feeds, np.float32)})["y"].ndim == declared
+    with pytest.raises(InputError, match="is needed"):
+        evaluate(model.graph, {"x": np.zeros(refused, np.float32)})
+
+
+def test_a_declared_rank_is_checked_where_data_decides() -> None:
+    condition = "s = ReduceMax <keepdims = 0> (x)  c = Cast <to = 9> (s)"
+    model = squeezing(condition, declared=2)
+    verify(model.graph)
+    assert evaluate(model.graph, {"x": np.zeros((2, 1), np.float32)})["y"].tolist() == [[1], [1]]
+    with pytest.raises(InputError, match="is needed: otherwise results have another rank"):
+        evaluate(model.graph, {"x": np.ones((2, 1), np.float32)})
+    program = lower(squeezing(condition, declared=2).graph)
+    assert evaluate_program(program, [np.zeros((2, 1), np.float32)])[0].tolist() == [[1], [1]]
+    with pytest.raises(InputError, match="is needed: otherwise results have another rank"):
+        evaluate_program(program, [np.ones((2, 1), np.float32)])
 
 
 def test_sizes_may_be_fixed_where_they_decide_the_rank() -> None:

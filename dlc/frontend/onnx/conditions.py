@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from dlc.frontend.onnx.context import NodeContext
 from dlc.ir.dims import Dim, Guard, Relation
 from dlc.ir.dtypes import DType
@@ -28,7 +30,7 @@ def question(ctx: NodeContext, condition: Value) -> Guard | None:
             return None if size is None else _relation(ctx, Relation.NE, size, 0)
         case Unary("not"):
             inner = question(ctx, _operand(condition))
-            return None if inner is None else _opposite(ctx, inner)
+            return None if inner is None else opposite(inner)
         case Compare(fn) if node is not None:
             left, right = (_dim(ctx, value) for value in node.operands)
             if left is None or right is None:
@@ -72,14 +74,15 @@ def _relation(ctx: NodeContext, relation: Relation, left: Dim, right: Dim) -> Gu
     return Guard(relation, left, right, "a condition on sizes", ctx.name)
 
 
-def _opposite(ctx: NodeContext, guard: Guard) -> Guard:
+def opposite(guard: Guard) -> Guard:
     """What holds where `guard` does not."""
+    left, right = guard.left, guard.right
     match guard.relation:
         case Relation.EQ:
-            return _relation(ctx, Relation.NE, guard.left, guard.right)
+            return dataclasses.replace(guard, relation=Relation.NE)
         case Relation.NE:
-            return _relation(ctx, Relation.EQ, guard.left, guard.right)
+            return dataclasses.replace(guard, relation=Relation.EQ)
         case Relation.LT:
-            return _relation(ctx, Relation.LE, guard.right, guard.left)
+            return dataclasses.replace(guard, relation=Relation.LE, left=right, right=left)
         case Relation.LE:
-            return _relation(ctx, Relation.LT, guard.right, guard.left)
+            return dataclasses.replace(guard, relation=Relation.LT, left=right, right=left)

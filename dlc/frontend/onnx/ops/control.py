@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dlc.frontend.onnx.conditions import question
+from dlc.frontend.onnx.conditions import opposite, question
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import require
 from dlc.frontend.onnx.loops import ENDLESS, Iteration, add_loop
 from dlc.frontend.onnx.regions import OpenExtents, Region, share_captures
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim, Guard, Relation, to_text
+from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.ops.control import If
+from dlc.ir.ops.pointwise import Cast
 from dlc.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -30,10 +32,12 @@ def if_(ctx: NodeContext) -> Sequence[Value]:
         return ctx.importer.inline(_branch(ctx, taken), ctx)
     ways = [Region(ctx, "then_branch"), Region(ctx, "else_branch")]
     outputs = [way.run(_branch(ctx, taken)) for way, taken in zip(ways, (True, False))]
-    compares = asked is not None and asked.relation in (Relation.EQ, Relation.NE)
-    if asked is not None and compares and any(_ranks_differ(*column) for column in zip(*outputs)):
-        _assume_equal(ctx, asked)
-        return ctx.importer.inline(_branch(ctx, asked.relation is Relation.EQ), ctx)
+    differing = [index for index, column in enumerate(zip(*outputs)) if _ranks_differ(*column)]
+    if differing:
+        taken = _settled(ctx, asked, [(outputs[0][index], outputs[1][index], index) for index in differing])
+        if taken is not None:
+            _assume(ctx, condition, asked, taken)
+            return ctx.importer.inline(_branch(ctx, taken), ctx)
     inner = {symbol for way in ways for symbol in way.symbols}
     extents = OpenExtents(ctx, inner.__contains__, [name or "unused" for name in ctx.output_names])
     types = tuple(
@@ -62,18 +66,39 @@ def _ranks_differ(left: Value, right: Value) -> bool:
     return tensors and left.tensor.rank != right.tensor.rank
 
 
-def _assume_equal(ctx: NodeContext, asked: Guard) -> None:
-    """Let the graph require that the two sizes are equal that a condition compares.
+def _settled(
+    ctx: NodeContext, asked: Guard | None, results: Sequence[tuple[Value, Value, int]]
+) -> bool | None:
+    """The way for which the rest of the model is made, where the two ways' results (with their positions) are
+    of different ranks; None where nothing tells.
 
-    Exporters write so for a squeeze of one axis, whose result has another rank where the extent is not 1.
-    What follows is made for one rank, and a squeeze is there because the extent is to be 1.
+    That is the way whose results have the ranks that the model declares. Without those, it is the way where
+    sizes are equal: exporters write so for a squeeze, which is there because the extent is to be 1.
     """
-    left, right = asked.left, asked.right
+    for left, right, index in results:
+        match ctx.declared_rank(index):
+            case left.tensor.rank:
+                return True
+            case right.tensor.rank:
+                return False
+    if asked is not None and asked.relation in (Relation.EQ, Relation.NE):
+        return asked.relation is Relation.EQ
+    return None
+
+
+def _assume(ctx: NodeContext, condition: Value, asked: Guard | None, taken: bool) -> None:
+    """Let the graph require that the condition takes this way."""
+    if asked is None:
+        # What the condition is, only the run tells.
+        number = ctx.builder.add(Cast(DType.I64), condition, names=["way"])
+        (symbol,) = ctx.importer.dims(number, ctx).reshape(-1)
+        asked = Guard(Relation.EQ, symbol, 1, "", ctx.name)
+    holds = asked if taken else opposite(asked)
     message = (
-        f"an extent is {to_text(left)}, but must be {to_text(right)}: otherwise results have another rank, "
-        "for which this model is not compiled"
+        f"{to_text(holds.left)} {holds.relation.value} {to_text(holds.right)} is needed: otherwise results "
+        "have another rank, for which this model is not compiled"
     )
-    require(ctx, Relation.EQ, left, right, message)
+    require(ctx, holds.relation, holds.left, holds.right, message)
 
 
 @importer("Loop")
