@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlc.api.description import KEY as DESCRIPTION, describe_model
-from dlc.api.report import FusionReport, HostReport, KernelReport, Report
+from dlc.api.host_plans import plan_of, to_members
+from dlc.api.host_reports import host_reports
+from dlc.api.hosts import HostPlan
+from dlc.api.report import FusionReport, KernelReport, Report
 from dlc.api.selftest import NUMERICS, Numerics
 from dlc.errors import printable
 from dlc.ir.dims import Dim, to_text
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import ElementSource, ShapeSource
 from dlc.ir.ops.quantization import DequantizeLinear, QuantizeLinear
-from dlc.ir.types import TensorType
+from dlc.ir.types import TensorType, Type, element_dtype
 from dlc.runtime.call import Interface, Site
 from dlc.runtime.codec import encode
 from dlc.runtime.manifest import (
@@ -34,7 +37,7 @@ from dlc.runtime.package import Content, package_bytes
 if TYPE_CHECKING:
     from dlc.backends.cpu.backend import GeneratedCode
     from dlc.frontend.onnx.importer import ImportedModel
-    from dlc.lowering.program import Host, Program
+    from dlc.lowering.program import Program
     from dlc.options import Options
     from dlc.target.cpu import CpuTarget
 
@@ -52,7 +55,7 @@ class Artifact:
     """A compiled model before it is loaded: what a package holds.
 
     `constants` are views of the weights, aligned to 64 bytes, in the driver's order. `hosts` are the host
-    steps of a model that has some, by step number. `target` names the manifest's target that `code` is for.
+    steps of a model that has some. `target` names the manifest's target that `code` is for.
     """
 
     manifest: Manifest
@@ -61,8 +64,7 @@ class Artifact:
     constants: Sequence[memoryview]
     code: bytes
     report: Report
-    hosts: Mapping[int, Host] = dataclasses.field(default_factory=dict)
-    program: Program | None = None
+    hosts: HostPlan | None = None
     target: str = "native"
 
     @property
@@ -98,11 +100,11 @@ def assemble(
         dlc=dlc.__version__,
         model=ModelInfo(model.name, model.sha256, dict(model.opsets)),
         inputs=tuple(
-            TensorInfo(spec.name, value.tensor.dtype.text, tuple(map(extent, value.tensor.shape)))
+            tensor_info(spec.name, value.type)
             for spec, value in zip(model.inputs, model.graph.inputs, strict=True)
         ),
         outputs=tuple(
-            TensorInfo(name, value.tensor.dtype.text, tuple(map(extent, value.tensor.shape)))
+            tensor_info(name, value.type)
             for name, value in zip(model.outputs, model.graph.outputs, strict=True)
         ),
         targets=(
@@ -121,6 +123,9 @@ def assemble(
         INTERFACE_MEMBER: json.dumps(dataclasses.asdict(interface), sort_keys=True).encode(),
         REPORT_MEMBER: json.dumps(dataclasses.asdict(dataclasses.replace(report, phases=()))).encode(),
     }
+    plan = plan_of(program)
+    if plan is not None:
+        members |= to_members(plan)
     views = [weights[c.offset : c.offset + c.size].data for c in constants]
     return Artifact(
         manifest,
@@ -129,10 +134,16 @@ def assemble(
         views,
         code.object,
         report,
-        host_steps(program),
-        program,
+        plan,
         target.name,
     )
+
+
+def tensor_info(name: str, type_: Type) -> TensorInfo:
+    """An input or output as a manifest holds it."""
+    if isinstance(type_, TensorType):
+        return TensorInfo(name, type_.dtype.text, tuple(map(extent, type_.shape)))
+    return TensorInfo(name, element_dtype(type_).text, (), str(type_))
 
 
 def numerics(model: ImportedModel) -> Numerics:
@@ -205,14 +216,17 @@ def pack_weights(program: Program) -> tuple[np.ndarray[Any, Any], tuple[Constant
 
 def describe(model: ImportedModel, program: Program, accesses: tuple[str, ...] = ()) -> Interface:
     """What the runtime must know of the driver."""
-    from dlc.lowering.program import Launch, Repeat, StorageKind, walk
+    from dlc.lowering.program import Buffer, Launch, Repeat, StorageKind, walk
 
     kernels = []
     for step in walk(program.steps):
         origin = ", ".join(step.origins) if isinstance(step, Launch | Repeat) else ""
         kernels.append(Site(f"node {origin}" if origin else "a step", origin or None))
     grown = [
-        buffer.storage.index if buffer.storage.kind is StorageKind.GROWN else -1 for buffer in program.outputs
+        place.storage.index
+        if isinstance(place, Buffer) and place.storage.kind is StorageKind.GROWN
+        else -1
+        for place in program.outputs
     ]
     return Interface(
         symbols=tuple(symbol.name for symbol in program.symbols),
@@ -222,7 +236,7 @@ def describe(model: ImportedModel, program: Program, accesses: tuple[str, ...] =
             if not isinstance(model.graph.symbols[symbol], ShapeSource)
         ),
         inputs=len(program.inputs),
-        output_ranks=tuple(len(buffer.type.shape) for buffer in program.outputs),
+        output_ranks=tuple(p.type.rank if isinstance(p, Buffer) else 0 for p in program.outputs),
         run_symbols=len(program.run_symbols),
         storages=program.storages,
         grown=tuple(grown) if max(grown, default=-1) >= 0 else (),
@@ -230,13 +244,6 @@ def describe(model: ImportedModel, program: Program, accesses: tuple[str, ...] =
         kernels=tuple(kernels),
         accesses=accesses,
     )
-
-
-def host_steps(program: Program) -> dict[int, Host]:
-    """The steps that run on the host, by number."""
-    from dlc.lowering.program import Host, walk
-
-    return {step.index: step for step in walk(program.steps) if isinstance(step, Host)}
 
 
 def make_report(
@@ -257,9 +264,7 @@ def make_report(
         if isinstance(s, Launch)
         for function in code.kernels[s.kernel].functions
     )
-    hosts = tuple(
-        HostReport(", ".join(s.node.origin), s.node.op.name, s.reason) for s in host_steps(program).values()
-    )
+    hosts = host_reports(program)
     fusions = tuple(FusionReport(d.producer, d.consumer, d.fused, d.reason) for d in program.decisions)
     return Report(
         model.name,

@@ -1,4 +1,4 @@
-"""Outputs whose extents only the run tells: copied out of the call's growing memory into arrays."""
+"""Outputs that a run makes: those whose extents it decides, copied out of its memory, and objects."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dlc.api.hosts import HostRunner
 from dlc.api.specs import TensorSpec
 from dlc.errors import ResourceError, ShapeError, printable
 from dlc.ir.dims import Dim, Symbol, evaluate, parse
@@ -27,14 +28,20 @@ class _Entry:
 
 
 class Collector:
-    """Makes the arrays of the outputs that lie in growing storages, given by `grown` (-1: not in one).
+    """Makes the arrays of the outputs that lie in growing storages, given by `grown` (-1: not in one), and
+    takes those that are `objects` (-1: no object) from the entries of the table that they lie in.
 
     `symbols` are those of the model in the order of `RunState.symbols`.
     """
 
     def __init__(
-        self, specs: Sequence[TensorSpec], grown: Sequence[int], symbols: Mapping[str, Symbol]
+        self,
+        specs: Sequence[TensorSpec],
+        grown: Sequence[int],
+        symbols: Mapping[str, Symbol],
+        objects: Sequence[int] = (),
     ) -> None:
+        self._objects = {index: slot for index, slot in enumerate(objects) if slot >= 0}
         self._symbols = tuple(symbols)
         self._entries = tuple(
             _Entry(index, storage, spec, tuple(_dim(extent, symbols) for extent in spec.shape))
@@ -45,12 +52,16 @@ class Collector:
     @property
     def outputs(self) -> tuple[int, ...]:
         """The positions of the outputs that it makes."""
-        return tuple(entry.output for entry in self._entries)
+        return (*(entry.output for entry in self._entries), *self._objects)
 
-    def __call__(self, state: RunState) -> dict[int, np.ndarray[Any, Any]]:
-        """The arrays by position of the output; to be called while `state` lasts."""
+    def __call__(self, state: RunState) -> dict[int, Any]:
+        """The outputs by position; to be called while `state` lasts."""
         env = dict(zip(self._symbols, state.symbols))
-        return {entry.output: self._array(entry, env, state) for entry in self._entries}
+        made: dict[int, Any] = {entry.output: self._array(entry, env, state) for entry in self._entries}
+        if self._objects:
+            assert isinstance(state.host, HostRunner)
+            made |= {index: state.host.result(slot) for index, slot in self._objects.items()}
+        return made
 
     def _array(self, entry: _Entry, env: Mapping[str, int], state: RunState) -> np.ndarray[Any, Any]:
         shape = tuple(evaluate(dim, env) for dim in entry.shape)

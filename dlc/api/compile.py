@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO, TypeAlias
 
 from dlc.api.assemble import Artifact, assemble
+from dlc.api.host_reports import host_reports
 from dlc.api.isolation import reproducer
 from dlc.api.load import from_package_bytes
 from dlc.api.model import CompiledModel
 from dlc.api.report import CheckReport, HostReport
-from dlc.errors import Error, Finding, InputError, InternalError, UnsupportedError
+from dlc.errors import Error, Finding, InputError, InternalError, UnsupportedError, printable
 from dlc.limits import Limits
 from dlc.options import Options, ShapeSpec
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Any"
 Progress: TypeAlias = Callable[[str], None]
+
+logger = logging.getLogger("dlc")
+#: Most nodes on the host that are logged one by one.
+_MOST_LOGGED = 100
 
 
 def compile(
@@ -138,9 +144,8 @@ def build(source: Source, options: Options, progress: Progress, hooks: Hooks) ->
         if made is not None:
             return made
     artifact, is_self_contained = _compile(source, options, target, clock, hooks)
-    # A package holds no host steps: what has them is compiled every time. So is a model with external data:
-    # its weights may change without the file.
-    if key is not None and is_self_contained and not artifact.hosts:
+    # A model with external data is compiled every time: its weights may change without the file.
+    if key is not None and is_self_contained:
         cached.store(key, artifact)
     return artifact
 
@@ -217,8 +222,10 @@ def _compile(
     if dump is not None:
         dump("program.txt", program_text(program))
         dump("fusion.txt", decisions_text(program))
+    hosts = host_reports(program)
     if options.strict:
-        refuse_hosts(program)
+        refuse_hosts(hosts)
+    log_hosts(model.name, hosts)
     policy = Policy.of(options.accuracy, options.memory)
     code = clock.run("generate", lambda: generate(program, target, options.limits, policy, debug=debug))
     if dump is not None:
@@ -246,9 +253,8 @@ def _numbered(dump: Callable[[str, str], None] | None) -> Callable[[str, str], N
     return after
 
 
-def refuse_hosts(program: Any) -> None:
+def refuse_hosts(hosts: Sequence[HostReport]) -> None:
     """UnsupportedError when a step runs on the host."""
-    hosts = host_reports(program)
     if hosts:
         findings = tuple(
             Finding(
@@ -268,15 +274,15 @@ def refuse_hosts(program: Any) -> None:
         )
 
 
-def host_reports(program: Any) -> tuple[HostReport, ...]:
-    """The steps of a program that run on the host."""
-    from dlc.lowering.program import Host, walk
-
-    return tuple(
-        HostReport(", ".join(step.node.origin), step.node.op.name, step.reason)
-        for step in walk(program.steps)
-        if isinstance(step, Host)
-    )
+def log_hosts(model: str, hosts: Sequence[HostReport]) -> None:
+    """Say which nodes run on the host: a warning for the model, the nodes one by one as information."""
+    if not hosts:
+        return
+    count = f"{len(hosts)} node{'s run' if len(hosts) > 1 else ' runs'}"
+    first = printable(str(hosts[0]), 500)
+    logger.warning("%s: %s on the host, in Python: %s", printable(model), count, first)
+    for host in hosts[1:_MOST_LOGGED]:
+        logger.info("%s: on the host: %s", printable(model), printable(str(host), 500))
 
 
 def check(

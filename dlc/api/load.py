@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from dlc.api.assemble import INTERFACE_MEMBER, REPORT_MEMBER, Artifact
+from dlc.api.host_plans import from_members
 from dlc.api.model import CompiledModel
 from dlc.api.report import Report
 from dlc.errors import PackageError
@@ -51,7 +52,8 @@ def from_package(package: Package) -> Artifact:
     except (ValueError, TypeError, KeyError) as error:
         raise PackageError(f"the package's description is damaged: {error}") from None
     constants = [package.constant(constant) for constant in manifest.constants]
-    return Artifact(manifest, members, interface, constants, code[0], report, target=target.name)
+    hosts = from_members(members)
+    return Artifact(manifest, members, interface, constants, code[0], report, hosts, target.name)
 
 
 def _interface(data: dict[str, Any]) -> Interface:

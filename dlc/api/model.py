@@ -14,14 +14,15 @@ from dlc.api import selftest
 from dlc.api.assemble import Artifact
 from dlc.api.collect import Collector
 from dlc.api.hosts import HostRunner
+from dlc.api.objects import ObjectBinder, StringBinder, as_torch, type_of
 from dlc.api.outputs import Outputs
 from dlc.api.report import Report
-from dlc.api.specs import InputBinder, TensorSpec, address, as_array, numpy_dtype, to_torch
+from dlc.api.specs import InputBinder, TensorSpec, address, as_array, numpy_dtype
 from dlc.errors import InputError, PackageError, ResourceError, UnsupportedError, printable
 from dlc.ir.dims import Symbol
 from dlc.runtime.arena import require_memory
 from dlc.runtime.call import Binding, CancelToken, NativeModel, PreparedCall as NativePreparedCall
-from dlc.runtime.manifest import Manifest
+from dlc.runtime.manifest import Manifest, TensorInfo
 from dlc.runtime.package import package_bytes, write_package
 from dlc.target.cpu import native
 
@@ -31,14 +32,17 @@ _PLANS = 256
 
 @dataclass(frozen=True)
 class _Plan:
-    """What follows from the inputs' shapes: the native binding, and shape and dtype of each output."""
+    """What follows from the inputs' shapes: the native binding, and shape and dtype of each output.
+
+    Outputs that are objects have no shape, and no array until the run has made them.
+    """
 
     binding: Binding
-    outputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
+    outputs: tuple[tuple[tuple[int, ...], np.dtype[Any]] | None, ...]
 
-    def allocate(self) -> list[np.ndarray[Any, Any]]:
+    def allocate(self) -> list[Any]:
         """Fresh arrays for the outputs."""
-        return [np.empty(shape, dtype) for shape, dtype in self.outputs]
+        return [None if output is None else np.empty(*output) for output in self.outputs]
 
 
 class CompiledModel:
@@ -48,8 +52,8 @@ class CompiledModel:
         self._artifact = artifact
         manifest = artifact.manifest
         self.name = manifest.model.name
-        self.inputs = tuple(TensorSpec(t.name, numpy_dtype(t.dtype), t.shape) for t in manifest.inputs)
-        self.outputs = tuple(TensorSpec(t.name, numpy_dtype(t.dtype), t.shape) for t in manifest.outputs)
+        self.inputs = tuple(map(_spec, manifest.inputs))
+        self.outputs = tuple(map(_spec, manifest.outputs))
         known = {s.name: Symbol(s.name, s.minimum, s.maximum) for s in manifest.symbols}
         self._symbols = tuple(s.name for s in manifest.symbols if s.input is not None)
         sources = {
@@ -59,29 +63,31 @@ class CompiledModel:
         }
         elements = [(s.input, s.element, i) for i, s in enumerate(manifest.symbols) if s.element is not None]
         self._binders = tuple(
-            InputBinder(spec, known, sources, [(at, i) for name, at, i in elements if name == spec.name])
+            _binder(spec, known, sources, [(at, i) for name, at, i in elements if name == spec.name])
             for spec in self.inputs
         )
+        #: The positions of the inputs that are no tensors of numbers.
+        self._objects = tuple(index for index, spec in enumerate(self.inputs) if spec.is_object)
         self._names = tuple(spec.name for spec in self.inputs)
         self._output_names = tuple(spec.name for spec in self.outputs)
         self._derived = any(binder.derived for binder in self._binders)
-        self._dtypes = tuple(spec.dtype for spec in self.inputs)
-        self._from_shapes = not elements
+        self._dtypes = tuple(None if spec.is_object else spec.dtype for spec in self.inputs)
+        self._from_shapes = not elements and not self._objects
         self._plans: dict[tuple[tuple[int, ...], ...], _Plan] = {}
         self._foreign = _obstacle(manifest)
         limits = manifest.options.get("limits")
         bound = limits.get("arena_bytes") if isinstance(limits, Mapping) else None
-        self._collector = (
-            Collector(self.outputs, artifact.interface.grown, known) if artifact.interface.grown else None
-        )
-        host = HostRunner(artifact) if artifact.hosts else None
+        hosts = artifact.hosts
+        made = () if hosts is None or max(hosts.outputs, default=-1) < 0 else hosts.outputs
+        grown = artifact.interface.grown
+        self._collector = Collector(self.outputs, grown, known, made) if grown or made else None
         self._native = NativeModel(
             [artifact.code],
             artifact.interface,
             artifact.constants,
             threads=threads,
             arena_limit=bound if isinstance(bound, int) else None,
-            host=host,
+            host=None if hosts is None else lambda: HostRunner(hosts),
             poison=poison or manifest.options.get("debug_codegen") is True,
         )
 
@@ -133,26 +139,24 @@ class CompiledModel:
             )
         return [given[name] for name in self._names]
 
-    def _bind(self, values: Sequence[Any]) -> tuple[list[np.ndarray[Any, Any]], tuple[int, ...], bool]:
-        """The arrays checked, the numbers of the symbols, and whether torch tensors were given."""
-        arrays: list[np.ndarray[Any, Any]] = []
+    def _bind(self, values: Sequence[Any]) -> tuple[list[Any], tuple[int, ...], bool]:
+        """The inputs checked, the numbers of the symbols, and whether torch tensors were given."""
+        arrays: list[Any] = []
         numbers = [0] * len(self._symbols)
         torch = False
         for value, binder in zip(values, self._binders, strict=True):
-            if type(value) is not np.ndarray:
-                value, is_torch = as_array(binder.spec.name, value, binder.dtype)
-                torch |= is_torch
-            array = binder.check(value)
-            shape = array.shape
+            array, is_torch = binder.take(value)
+            torch |= is_torch
             for axis, index in binder.reads:
-                numbers[index] = shape[axis]
+                numbers[index] = array.shape[axis]
             for element, index in binder.elements:
                 numbers[index] = int(array.flat[element])
             arrays.append(array)
         if self._derived:
             env = dict(zip(self._symbols, numbers, strict=True))
             for array, binder in zip(arrays, self._binders, strict=True):
-                binder.check_derived(array.shape, env)
+                if binder.derived:
+                    binder.check_derived(array.shape, env)
         return arrays, tuple(numbers), torch
 
     def _run(self, values: Sequence[Any], cancel: CancelToken | None = None) -> Outputs:
@@ -174,38 +178,48 @@ class CompiledModel:
         """Run on whatever can be made an array."""
         arrays, numbers, torch = self._bind(values)
         results = self._call(self._plan(arrays, numbers), arrays, cancel)
-        return Outputs(self._output_names, [to_torch(r) for r in results] if torch else results)
+        return Outputs(self._output_names, [as_torch(r) for r in results] if torch else results)
 
-    def _plan(self, arrays: Sequence[np.ndarray[Any, Any]], numbers: tuple[int, ...]) -> _Plan:
+    def _plan(self, arrays: Sequence[Any], numbers: tuple[int, ...]) -> _Plan:
         """The plan for these numbers of the symbols; kept where the shapes of `arrays` decide them."""
         if self._foreign is not None:
             raise UnsupportedError(
                 self._foreign, hint="save the model and run it there", code="unsupported/target"
             )
         binding = self._native.bind(numbers)
-        plan = _Plan(
-            binding, tuple(zip(binding.output_shapes, (spec.dtype for spec in self.outputs), strict=True))
-        )
-        require_memory(sum(math.prod(shape) * dtype.itemsize for shape, dtype in plan.outputs), "the outputs")
+        shapes = zip(binding.output_shapes, self.outputs, strict=True)
+        outputs = tuple(None if spec.is_object else (shape, spec.dtype) for shape, spec in shapes)
+        plan = _Plan(binding, outputs)
+        known = [output for output in outputs if output is not None]
+        require_memory(sum(math.prod(shape) * dtype.itemsize for shape, dtype in known), "the outputs")
         if self._from_shapes:
             if len(self._plans) >= _PLANS:
                 self._plans.clear()
             self._plans[tuple(array.shape for array in arrays)] = plan
         return plan
 
-    def _call(
-        self, plan: _Plan, arrays: Sequence[np.ndarray[Any, Any]], cancel: CancelToken | None
-    ) -> list[np.ndarray[Any, Any]]:
+    def _call(self, plan: _Plan, arrays: Sequence[Any], cancel: CancelToken | None) -> list[Any]:
         try:
             results = plan.allocate()
         except MemoryError as error:
             raise ResourceError("there is not enough memory for the outputs") from error
         made = self._native.run(
-            plan.binding, [address(a) for a in arrays], [address(r) for r in results], cancel, self._collector
+            plan.binding,
+            self._addresses(arrays),
+            [None if r is None else address(r) for r in results],
+            cancel,
+            self._collector,
+            [arrays[index] for index in self._objects],
         )
         for index, array in (made or {}).items():
             results[index] = array
         return results
+
+    def _addresses(self, inputs: Sequence[Any]) -> list[int | None]:
+        """Where the inputs lie in memory; None for objects."""
+        if not self._objects:
+            return [address(array) for array in inputs]
+        return [None if i in self._objects else address(array) for i, array in enumerate(inputs)]
 
     def prepare(
         self,
@@ -216,16 +230,16 @@ class CompiledModel:
         """Bind arrays once: `call = model.prepare({"x": x}); call()` runs on what the arrays hold then.
 
         `out` gives arrays for outputs, by name; the others are allocated. The arrays are used where they lie:
-        they must be contiguous, and those of `out` must not overlap any other. `cancel` is that of
-        :meth:`run`, for every repetition.
+        they must be contiguous, and those of `out` must not overlap any other. Strings, sequences and
+        optionals are what they are now. `cancel` is that of :meth:`run`, for every repetition.
         """
         values = [
-            as_array(spec.name, value, spec.dtype)[0]
+            value if spec.is_object else as_array(spec.name, value, spec.dtype)[0]
             for spec, value in zip(self.inputs, self._ordered((), feeds), strict=True)
         ]
         arrays, numbers, _ = self._bind(values)
         for array, value, spec in zip(arrays, values, self.inputs, strict=True):
-            if array is not value:
+            if array is not value and not spec.is_object:
                 name = printable(spec.name)
                 raise InputError(
                     f"input {name!r} must be a contiguous, aligned array in native byte order",
@@ -238,7 +252,7 @@ class CompiledModel:
         unfit = [self._output_names[index] for index in (self._collector.outputs if self._collector else ())]
         if taken := sorted(set(out) & set(unfit)):
             raise InputError(
-                f"out[{printable(taken[0])!r}]: only the run tells how large this output is",
+                f"out[{printable(taken[0])!r}]: only the run makes this output, or tells how large it is",
                 hint="take it from what the call returns",
                 code="input/array",
             )
@@ -247,12 +261,21 @@ class CompiledModel:
             fresh if spec.name not in out else _writable(spec, out[spec.name], fresh.shape)
             for spec, fresh in zip(self.outputs, plan.allocate(), strict=True)
         ]
-        for index, result in enumerate(results):
-            if any(np.may_share_memory(result, other) for other in (*arrays, *results[:index])):
-                name = printable(self._output_names[index])
-                raise InputError(f"out[{name!r}] overlaps another array of the call", code="input/array")
+        known = [array for index, array in enumerate(arrays) if index not in self._objects]
+        for name, result in zip(self._output_names, results):
+            if result is None:
+                continue
+            if any(np.may_share_memory(result, other) for other in known):
+                raise InputError(
+                    f"out[{printable(name)!r}] overlaps another array of the call", code="input/array"
+                )
+            known.append(result)
         call = self._native.prepare(
-            plan.binding, [address(a) for a in arrays], [address(r) for r in results], cancel
+            plan.binding,
+            self._addresses(arrays),
+            [None if r is None else address(r) for r in results],
+            cancel,
+            [arrays[index] for index in self._objects],
         )
         return PreparedModelCall(call, arrays, Outputs(self._output_names, results), self._collector)
 
@@ -288,21 +311,12 @@ class CompiledModel:
 
     def _manifest_to_save(self, self_test: bool) -> Manifest:
         manifest = self.manifest
-        self._require_no_hosts()
         if self_test and selftest.KEY not in manifest.extra and self._foreign is None:
             found = selftest.record(self)
             if found is not None:
                 manifest = replace(manifest, extra={**manifest.extra, selftest.KEY: found})
                 self._artifact = replace(self._artifact, manifest=manifest)
         return manifest
-
-    def _require_no_hosts(self) -> None:
-        if self._artifact.hosts:
-            nodes = ", ".join(printable(", ".join(h.node.origin)) for h in self._artifact.hosts.values())
-            raise UnsupportedError(
-                f"a model with host steps cannot be saved ({nodes})",
-                hint="dlc check lists the operators without native kernels",
-            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         from dlc.api.load import load
@@ -350,6 +364,22 @@ class PreparedModelCall:
             values = [made.get(index, value) for index, value in enumerate(self.outputs)]
             self.outputs = Outputs(self.outputs.names, values)
         return self.outputs
+
+
+def _spec(info: TensorInfo) -> TensorSpec:
+    return TensorSpec(info.name, numpy_dtype(info.dtype), info.shape, info.type)
+
+
+def _binder(
+    spec: TensorSpec,
+    symbols: Mapping[str, Symbol],
+    sources: Mapping[tuple[str, int], int],
+    elements: Sequence[tuple[int, int]],
+) -> InputBinder:
+    """What checks an input."""
+    if spec.type:
+        return ObjectBinder(spec, type_of(spec.type, symbols))
+    return (StringBinder if spec.is_object else InputBinder)(spec, symbols, sources, elements)
 
 
 def _obstacle(manifest: Manifest) -> str | None:

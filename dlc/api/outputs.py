@@ -12,7 +12,8 @@ class Outputs(Sequence[Any]):
     """The outputs of a call, in the model's order: `y[0]`, `y["logits"]`, `logits, = y`, `y.logits` style
     unpacking.
 
-    Entries are NumPy arrays, or torch tensors when the inputs were.
+    Entries are NumPy arrays, or torch tensors when the inputs were; lists of them for sequences, and None for
+    an optional without a value.
     """
 
     __slots__ = ("_values", "names")
@@ -47,5 +48,11 @@ class Outputs(Sequence[Any]):
         return dict(self.items())
 
     def __repr__(self) -> str:
-        parts = (f"{printable(name)}: {value.dtype}{list(value.shape)}" for name, value in self.items())
+        parts = (f"{printable(name)}: {_shown(value)}" for name, value in self.items())
         return f"Outputs({', '.join(parts)})"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    return "None" if value is None else f"{value.dtype}{list(value.shape)}"

@@ -30,11 +30,16 @@ class FusionReport:
 
 @dataclasses.dataclass(frozen=True)
 class HostReport:
-    """A node that runs on the host, and why."""
+    """A node that runs on the host, why, and what Python handles for it in a call."""
 
     node: str
     operator: str
     reason: str
+    cost: str = ""
+
+    def __str__(self) -> str:
+        cost = f"; {self.cost} a call" if self.cost else ""
+        return f"{self.node} ({self.operator}): {self.reason}{cost}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Report:
         ]
         if self.phases:
             lines.append("time: " + ", ".join(f"{name} {seconds:.3f} s" for name, seconds in self.phases))
-        lines += [f"host: {printable(h.node)} ({h.operator}): {h.reason}" for h in self.hosts]
+        lines += [f"host: {printable(str(h), 500)}" for h in self.hosts]
         return "\n".join(lines)
 
 

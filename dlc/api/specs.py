@@ -16,14 +16,24 @@ from dlc.ir.dtypes import DType, from_text
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
-    """An input or output: its ONNX name, NumPy dtype and shape, whose extents are numbers or expressions."""
+    """An input or output: its ONNX name, NumPy dtype and shape, whose extents are numbers or expressions.
+
+    One that is a sequence or optional has its type as text, such as ``seq<f32[?, 3]>``, the dtype of the
+    tensors in it, and no shape.
+    """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str, ...]
+    type: str = ""
+
+    @property
+    def is_object(self) -> bool:
+        """Whether its values are anything else than arrays of numbers."""
+        return bool(self.type) or self.dtype.kind == "O"
 
     def __str__(self) -> str:
-        return f"{printable(self.name)}: {self.dtype}{list(self.shape)}"
+        return f"{printable(self.name)}: {self.type or f'{self.dtype}{list(self.shape)}'}"
 
 
 class InputBinder:
@@ -55,6 +65,13 @@ class InputBinder:
                 self.reads.append((axis, index))
             else:
                 self.derived.append((axis, parse(extent, symbols)))
+
+    def take(self, value: Any) -> tuple[Any, bool]:
+        """`value` as :meth:`check` gives it, and whether it is a torch tensor."""
+        if type(value) is np.ndarray:
+            return self.check(value), False
+        array, is_torch = as_array(self.spec.name, value, self.dtype)
+        return self.check(array), is_torch
 
     def check(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """`array` in C order, aligned; InputError or ShapeError when it does not fit."""

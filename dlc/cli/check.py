@@ -35,6 +35,6 @@ def command(model: Path, strict: bool, limits: Limits, dims: Mapping[str, ShapeS
     problems = len(report.findings) + (len(report.hosts) if strict else 0)
     head = f"{printable(model.name)}: " + ("supported" if supported else f"{problems} problems")
     findings = [f"  {finding}" for finding in report.findings]
-    hosts = [f"  on the host: {host.operator} at node '{host.node}': {host.reason}" for host in report.hosts]
+    hosts = [f"  on the host: {host}" for host in report.hosts]
     output.result(data, head, *findings, *(printable(line, limit=1000) for line in hosts))
     return ExitCode.OK if supported else ExitCode.UNSUPPORTED

@@ -16,7 +16,7 @@ from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops.control import If, Loop
 from dlc.ir.ops.layout import Relayout
 from dlc.ir.ops.movement import Reshape
-from dlc.ir.types import TensorType
+from dlc.ir.types import TensorType, is_object
 from dlc.lowering import expr as e
 from dlc.lowering.draft import LoweredKernel, Names
 from dlc.lowering.fuse import (
@@ -99,10 +99,13 @@ class _Grouper:
         return Grouping(self.items, self.decisions)
 
     def _lower(self, node: Node) -> Item:
-        if _is_view(node):
-            return ViewNode(node)
         if isinstance(node.op, If | Loop):
             return ControlNode(node)
+        objects = [value.type for value in (*node.operands, *node.outputs) if is_object(value.type)]
+        if objects:
+            return HostNode(node, f"kernels work on tensors of numbers, not on {objects[0]}")
+        if _is_view(node):
+            return ViewNode(node)
         try:
             return lower_node(node, self.names)
         except NotLowered as reason:

@@ -9,6 +9,8 @@ from dlc.ir.builder import GraphBuilder
 from dlc.ir.dims import Dim, Symbol
 from dlc.ir.graph import Graph, Value
 from dlc.ir.ops.movement import Reshape
+from dlc.ir.ops.sequences import Identity
+from dlc.ir.types import is_object
 from dlc.limits import Limits
 from dlc.lowering.canonical import canonicalize
 from dlc.lowering.draft import LoweredKernel
@@ -27,14 +29,32 @@ from dlc.lowering.program import (
     Grow,
     Host,
     Launch,
+    Measure,
+    ObjectConstant,
+    ObjectSlot,
+    Place,
     Program,
+    Refer,
     Repeat,
     Set,
     Step,
     Storage,
     StorageKind,
+    Unload,
 )
-from dlc.lowering.work import Assign, Cycle, Fork, Move, Read, Require, Task, Work
+from dlc.lowering.work import (
+    Assign,
+    Bring,
+    Cycle,
+    Extent,
+    Fork,
+    Move,
+    Read,
+    Require,
+    Task,
+    Work,
+    touched,
+)
 
 
 def lower(graph: Graph, limits: Limits | None = None, *, red_zone: int = 0) -> Program:
@@ -52,7 +72,8 @@ def copy_plain_outputs(graph: Graph) -> None:
     for index, value in enumerate(graph.outputs):
         if value.producer is None or value in seen:
             builder = GraphBuilder(graph, origin=value.producer.origin if value.producer else ())
-            graph.outputs[index] = builder.add(Reshape(value.tensor.shape), value, names=[value.name])
+            same = Identity() if is_object(value.type) else Reshape(value.tensor.shape)
+            graph.outputs[index] = builder.add(same, value, names=[value.name])
         seen.add(value)
 
 
@@ -74,6 +95,8 @@ class _Lowering:
         self.buffers = self.placement.buffers
         self.kernels: dict[Kernel, int] = {}
         self.constants: list[Constant] = []
+        self.slots: dict[Value, ObjectSlot] = {}
+        self.object_constants: list[ObjectConstant] = []
         #: Identity of an array -> its position among the constants; regions read the same arrays.
         self.places: dict[int, int] = {}
         self.run_symbols: dict[Symbol, None] = {}
@@ -81,9 +104,9 @@ class _Lowering:
         self.number = 0
 
     def run(self) -> Program:
-        inputs = tuple(self._buffer(value) for value in self.graph.inputs)
+        inputs = tuple(self._place(value) for value in self.graph.inputs)
         steps = self._steps(self.plan.work)
-        outputs = tuple(self._buffer(value) for value in self.graph.outputs)
+        outputs = tuple(self._place(value) for value in self.graph.outputs)
         return Program(
             self.plan.symbols,
             tuple(self.run_symbols),
@@ -98,9 +121,25 @@ class _Lowering:
             self.plan.entry_guards,
             self.placement.storages,
             self.red_zone,
+            len(self.slots),
+            tuple(self.object_constants),
         )
 
-    # --- buffers
+    # --- buffers and objects
+
+    def _place(self, value: Value) -> Place:
+        """Where a value lies."""
+        return self._slot(value) if is_object(value.type) else self._buffer(value)
+
+    def _slot(self, value: Value) -> ObjectSlot:
+        """The entry of a value among the objects, or that of the value whose entry it shares."""
+        root = self.plan.sharing.root(value)
+        found = self.slots.get(root)
+        if found is None:
+            found = self.slots[root] = ObjectSlot(root.name, len(self.slots), root.type)
+            if root.data is not None:
+                self.object_constants.append(ObjectConstant(found, root.data))
+        return found if root is value else dataclasses.replace(found, name=value.name, type=value.type)
 
     def _buffer(self, value: Value) -> Buffer:
         """The buffer of a value: its own, or that of the value whose memory it shares, under its own type."""
@@ -131,12 +170,12 @@ class _Lowering:
             match work:
                 case Task(LoweredKernel() as item) if self._is_done(item):
                     continue
-                case Task():
-                    for value in work.writes:
-                        if value not in grown:
+                case Task() | Bring():
+                    for value in touched(work)[1]:
+                        if value not in grown and not is_object(value.type):
                             self._grow(self._buffer(value), nbytes(value), steps)
                         grown.add(value)
-                case Move(source, target, row):
+                case Move(source, target, row) if not is_object(target.type):
                     self._move(source, target, row, steps)
                     continue
             number = self.number
@@ -175,8 +214,15 @@ class _Lowering:
                 return self._launch(item)
             case Task(HostNode() as item):
                 node = item.node
-                inputs = tuple(None if value is None else self._buffer(value) for value in node.inputs)
-                return Host(number, node, inputs, tuple(map(self._buffer, node.outputs)), item.reason)
+                inputs = tuple(None if value is None else self._place(value) for value in node.inputs)
+                return Host(number, node, inputs, tuple(map(self._place, work.writes)), item.reason)
+            case Extent(symbol, value, axis):
+                self.run_symbols[symbol] = None
+                return Measure(number, symbol, self._slot(value), axis)
+            case Bring(source, target):
+                return Unload(number, self._slot(source), self._buffer(target))
+            case Move(source, target, row):
+                return Refer(number, self._slot(source), self._slot(target), row)
             case Read(symbol, value, index):
                 self.run_symbols[symbol] = None
                 return Bind(symbol, self._buffer(value), index)

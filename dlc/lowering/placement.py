@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from dlc.ir.dims import Dim, Symbol, ceildiv, free_symbols, product
 from dlc.ir.graph import Value
+from dlc.ir.types import is_object
 from dlc.lowering.draft import LoweredKernel
 from dlc.lowering.inplace import overwritable
 from dlc.lowering.memory import ALIGN, Lifetime, lay_out
@@ -36,7 +37,7 @@ def place(
     known: set[Symbol],
     red_zone: int = 0,
 ) -> Placement:
-    """Give every value that the work touches a place.
+    """Give every tensor of numbers that the work touches a place.
 
     `outputs` are those of the model, `given` its inputs, which have memory already, and `known` the symbols
     that have numbers before the run. In the arena each has `red_zone` bytes (a multiple of the alignment) to
@@ -116,7 +117,7 @@ class _Lives:
     def _touch(self, values: Sequence[Value]) -> None:
         for value in values:
             root = self._sharing.root(value)
-            if root.data is None and root not in self._given:
+            if root.data is None and root not in self._given and not is_object(root.type):
                 self.first.setdefault(root, self._position)
                 self.last[root] = self._position
                 for loop in self._open:
@@ -138,7 +139,8 @@ class _Placing:
         self.red_zone = red_zone
         self.outputs = {sharing.root(value): index for index, value in reversed(list(enumerate(outputs)))}
         #: Those whose outputs have extents that only the run tells, even if their own are known.
-        self.late = {sharing.root(value) for value in outputs if not _symbols(value) <= known}
+        tensors = [value for value in outputs if not is_object(value.type)]
+        self.late = {sharing.root(value) for value in tensors if not _symbols(value) <= known}
         self.storages = 0
 
     def run(self) -> Placement:

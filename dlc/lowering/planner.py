@@ -6,9 +6,12 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from dlc.ir.dims import Dim, Guard, Relation, Symbol
 from dlc.ir.graph import ElementSource, ExtentSource, Graph, Node, ShapeSource, Source, Value
 from dlc.ir.ops.control import If, Loop
+from dlc.ir.types import is_object, opened
 from dlc.lowering.draft import LoweredKernel, Names
 from dlc.lowering.group import ControlNode, HostNode, ViewNode, group
 from dlc.lowering.inplace import overwritable
@@ -19,7 +22,9 @@ from dlc.lowering.split import split_nests
 from dlc.lowering.work import (
     Assign,
     Block,
+    Bring,
     Cycle,
+    Extent,
     Fork,
     Move,
     Read,
@@ -128,9 +133,8 @@ class _BlockPlanner:
                     self._view(node)
                 case LoweredKernel():
                     self._kernel(item)
-                case HostNode(node):
-                    self._append(Task(item, node.operands, node.outputs))
-                    self._computed(*node.outputs)
+                case HostNode():
+                    self._host(item)
                 case ControlNode(node):
                     self._control(node)
         return self.block
@@ -161,6 +165,25 @@ class _BlockPlanner:
             for part in split_nests(halo) if halo is not None else ():
                 self._append(Task(part, part.inputs, part.outputs))
         self._computed(*item.outputs)
+
+    def _host(self, item: HostNode) -> None:
+        """A host node. What has extents that it decides is an object until there is memory for it."""
+        node = item.node
+        open_extents = [entry for entry in self.extents_of(node.outputs) if entry[0] not in self.available]
+        results = list(node.outputs)
+        for index in {index for _, index, _ in open_extents}:
+            value = node.outputs[index]
+            if not is_object(value.type):
+                results[index] = Value(f"{value.name}.object", opened(value.type))
+                results[index].producer = node
+        self._append(Task(item, node.operands, results))
+        for symbol, index, axis in open_extents:
+            self.block.work.append(Extent(symbol, results[index], axis))
+            self.bound(symbol)
+        for value, result in zip(node.outputs, results, strict=True):
+            if value is not result:
+                self._append(Bring(result, value))
+        self._computed(*node.outputs)
 
     def _control(self, node: Node) -> None:
         match node.op:
@@ -284,6 +307,10 @@ class _LoopPlanner:
         inner_planner = _BlockPlanner(self.planner, region, available)
         body = inner_planner.run()
         for element, stack in zip(elements, self.stacks, strict=True):
+            if is_object(stack.type):
+                # Without an iteration there is no row that would make the array.
+                nothing = np.empty((0,) * stack.tensor.rank, object)
+                around.block.work.append(Move(Value(f"{stack.name}.start", stack.type, nothing), stack))
             body.work.append(Move(element, stack, self.number))
         body.work += map(self.planner.require, checks)
         held = self._advance(body, nexts, [again, *elements])

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from dlc.ir.dims import Dim, Guard, Symbol
 from dlc.ir.graph import Node
 from dlc.ir.operator import Array
-from dlc.ir.types import TensorType
+from dlc.ir.types import TensorType, Type
 from dlc.lowering.kernel import Kernel
 
 
@@ -63,6 +63,27 @@ class Buffer:
 
 
 @dataclasses.dataclass(frozen=True)
+class ObjectSlot:
+    """Where a value lies that is no tensor of numbers: an entry in the run's table of objects.
+
+    Objects are Python's: arrays of str, lists of arrays, None; and, until memory is made for it, an array
+    whose extents a host step has decided. Generated code knows nothing of them. `name` is the value's.
+    """
+
+    name: str
+    index: int
+    type: Type
+
+
+Place: TypeAlias = Buffer | ObjectSlot
+
+
+def buffers(places: Iterable[Place | None]) -> list[Buffer]:
+    """Those of `places` that are memory of generated code."""
+    return [place for place in places if isinstance(place, Buffer)]
+
+
+@dataclasses.dataclass(frozen=True)
 class Launch:
     """Run kernel `kernel` on `buffers`, one a parameter; `origins` are the ONNX nodes it works for."""
 
@@ -91,13 +112,49 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Host:
-    """Evaluate one node of the graph in NumPy; `reason` tells why it has no kernel."""
+    """Evaluate one node of the graph in NumPy; `reason` tells why it has no kernel.
+
+    `index` is the number of the step, by which generated code asks for it.
+    """
 
     index: int
     node: Node
-    inputs: tuple[Buffer | None, ...]
-    outputs: tuple[Buffer, ...]
+    inputs: tuple[Place | None, ...]
+    outputs: tuple[Place, ...]
     reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """From here on `symbol` is extent `axis` of the array in `slot`."""
+
+    index: int
+    symbol: Symbol
+    slot: ObjectSlot
+    axis: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Unload:
+    """Copy the array in `slot` to `buffer`."""
+
+    index: int
+    slot: ObjectSlot
+    buffer: Buffer
+
+
+@dataclasses.dataclass(frozen=True)
+class Refer:
+    """Let `target` hold what `source` does.
+
+    With `row`, both hold arrays of str: the one of `target` gets that of `source` as its row of that number,
+    and has no others behind it.
+    """
+
+    index: int
+    source: ObjectSlot
+    target: ObjectSlot
+    row: Symbol | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +216,9 @@ class Repeat:
     origins: tuple[str, ...]
 
 
-Step: TypeAlias = Launch | Bind | Check | Host | Set | Grow | Copy | Branch | Repeat
+#: Steps that Python takes, when generated code comes to them.
+HostStep: TypeAlias = Host | Measure | Unload | Refer
+Step: TypeAlias = Launch | Bind | Check | HostStep | Set | Grow | Copy | Branch | Repeat
 Steps: TypeAlias = tuple[Step, ...]
 
 
@@ -187,21 +246,30 @@ class Constant:
 
 
 @dataclasses.dataclass(frozen=True)
+class ObjectConstant:
+    """Strings that the program reads, and the slot that holds them from the start."""
+
+    slot: ObjectSlot
+    data: Array
+
+
+@dataclasses.dataclass(frozen=True)
 class Program:
     """A lowered model.
 
     `symbols` are extents and elements of inputs, in the order in which a call passes their numbers;
     `run_symbols` are bound during the run. Of the guards, the first `entry_guards`, over `symbols` alone, are
-    checked before the run, the others by steps. `inputs` and `outputs` are buffers in the model's order.
+    checked before the run, the others by steps. `inputs` and `outputs` stand in the model's order.
     `arena` is the bytes of memory that a run needs, besides its `storages` growing storages. In it every
-    buffer has `red_zone` bytes on either side that nothing may write to.
+    buffer has `red_zone` bytes on either side that nothing may write to. The table of objects has `objects`
+    entries.
     """
 
     symbols: tuple[Symbol, ...]
     run_symbols: tuple[Symbol, ...]
     guards: tuple[Guard, ...]
-    inputs: tuple[Buffer, ...]
-    outputs: tuple[Buffer, ...]
+    inputs: tuple[Place, ...]
+    outputs: tuple[Place, ...]
     constants: tuple[Constant, ...]
     kernels: tuple[Kernel, ...]
     steps: Steps
@@ -210,6 +278,8 @@ class Program:
     entry_guards: int = 0
     storages: int = 0
     red_zone: int = 0
+    objects: int = 0
+    object_constants: tuple[ObjectConstant, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

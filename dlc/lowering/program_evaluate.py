@@ -8,13 +8,16 @@ kernels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from dlc.errors import IndexFault, InputError, InternalError, LimitError, ShapeError
 from dlc.ir.dims import Dim, Symbol, evaluate as evaluate_dim, product
 from dlc.ir.dtypes import from_numpy
+from dlc.ir.objects import with_row
 from dlc.ir.operator import Array
+from dlc.ir.types import TensorType
 from dlc.lowering.evaluate import evaluate_kernel
 from dlc.lowering.kernel import Access, Param
 from dlc.lowering.program import (
@@ -26,12 +29,18 @@ from dlc.lowering.program import (
     Grow,
     Host,
     Launch,
+    Measure,
+    ObjectSlot,
+    Place,
     Program,
+    Refer,
     Repeat,
     Set,
     Step,
     Storage,
     StorageKind,
+    Unload,
+    buffers,
     walk,
 )
 from dlc.lowering.replay import Ledger, refuse
@@ -43,12 +52,14 @@ POISON = 0xFF
 
 def evaluate_program(
     program: Program,
-    inputs: Sequence[Array],
+    inputs: Sequence[Any],
     symbols: Mapping[str, int] | None = None,
     *,
     wide: bool = False,
-) -> list[Array]:
+) -> list[Any]:
     """The outputs of `program` for `inputs`, both in the model's order; each step is checked by a Ledger.
+
+    They are arrays, but for sequences, which are lists of arrays, and optionals, which may be None.
 
     Symbols that are extents of inputs are read from the arrays; `symbols` gives the others that a call
     passes. `wide` is for every kernel what it is for `evaluate_kernel`. Raises ShapeError or InputError for
@@ -65,29 +76,29 @@ def evaluate_program(
     run = _Run(program, inputs, env, wide)
     run.steps(program.steps)
     refuse(run.ledger.finish(env))
-    return [run.view(buffer).whole().copy() for buffer in program.outputs]
+    return [run.content(place) for place in program.outputs]
 
 
-def _extents(program: Program, inputs: Sequence[Array]) -> dict[str, int]:
+def _extents(program: Program, inputs: Sequence[Any]) -> dict[str, int]:
     """The numbers of the symbols that are extents of inputs, which must fit their types."""
     if len(inputs) != len(program.inputs):
         raise InputError(f"{len(inputs)} inputs are given, not {len(program.inputs)}")
     env: dict[str, int] = {}
-    for buffer, array in zip(program.inputs, inputs):
-        type_ = buffer.type
+    tensors = [(p.name, p.type, x) for p, x in zip(program.inputs, inputs) if isinstance(p.type, TensorType)]
+    for name, type_, array in tensors:
         if array.ndim != type_.rank or from_numpy(array.dtype) is not type_.dtype:
-            raise ShapeError(f"input {buffer.name} is {array.dtype}{list(array.shape)}, not {type_}")
+            raise ShapeError(f"input {name} is {array.dtype}{list(array.shape)}, not {type_}")
         for dim, extent in zip(type_.shape, array.shape):
             if isinstance(dim, Symbol):
                 env.setdefault(dim.name, extent)
-    for buffer, array in zip(program.inputs, inputs):
-        if array.shape != tuple(evaluate_dim(dim, env) for dim in buffer.type.shape):
-            raise ShapeError(f"input {buffer.name} has shape {list(array.shape)}, not {buffer.type}")
+    for name, type_, array in tensors:
+        if array.shape != tuple(evaluate_dim(dim, env) for dim in type_.shape):
+            raise ShapeError(f"input {name} has shape {list(array.shape)}, not {type_}")
     return env
 
 
 class _Run:
-    def __init__(self, program: Program, inputs: Sequence[Array], env: dict[str, int], wide: bool) -> None:
+    def __init__(self, program: Program, inputs: Sequence[Any], env: dict[str, int], wide: bool) -> None:
         self.program = program
         self.env = env
         self.wide = wide
@@ -96,15 +107,20 @@ class _Run:
         self.memory: dict[tuple[StorageKind, int], Array] = {
             (StorageKind.ARENA, 0): np.full(self.number(program.arena), POISON, np.uint8)
         }
-        for index, array in enumerate(inputs):
-            self._hold(StorageKind.INPUT, index, array)
+        self.objects: dict[int, Any] = {}
+        for place, array in zip(program.inputs, inputs):
+            if isinstance(place, ObjectSlot):
+                self.objects[place.index] = array
+            else:
+                self._hold(StorageKind.INPUT, place.storage.index, array)
+        for entry in program.object_constants:
+            self.objects[entry.slot.index] = entry.data
         for index, constant in enumerate(program.constants):
             self._hold(StorageKind.CONSTANT, index, constant.data)
-        for buffer in program.outputs:
+        for buffer in buffers(program.outputs):
             if buffer.storage.kind is StorageKind.OUTPUT:
                 size = self.number(buffer.storage.bytes)
-                place = (buffer.storage.kind, buffer.storage.index)
-                self.memory[place] = np.full(size, POISON, np.uint8)
+                self.memory[buffer.storage.kind, buffer.storage.index] = np.full(size, POISON, np.uint8)
 
     def number(self, dim: Dim) -> int:
         return evaluate_dim(dim, self.env)
@@ -129,6 +145,15 @@ class _Run:
                         raise InputError(guard.message, node=guard.origin)
                 case Host():
                     self._host(step)
+                case Measure(_, symbol, slot, axis):
+                    self.env[symbol.name] = self.objects[slot.index].shape[axis]
+                case Unload(_, slot, buffer):
+                    self._assign(buffer, self.objects[slot.index])
+                case Refer(_, source, target, row):
+                    element = self.objects[source.index]
+                    if row is not None:
+                        element = with_row(self.objects[target.index], self.number(row), element)
+                    self.objects[target.index] = element
                 case Set(symbols, values):
                     numbers = [self.number(value) for value in values]
                     self.env.update((s.name, n) for s, n in zip(symbols, numbers, strict=True))
@@ -223,10 +248,23 @@ class _Run:
 
     def _host(self, step: Host) -> None:
         """One node by its own evaluation."""
-        inputs = [None if buffer is None else self.view(buffer).whole() for buffer in step.inputs]
+        inputs = [None if place is None else self.content(place) for place in step.inputs]
         results = step.node.op.evaluate(inputs, self.number)
-        for buffer, result in zip(step.outputs, results, strict=True):
-            view = self.view(buffer)
-            if view.shape != result.shape:
-                raise InternalError(f"{step.node} gives shape {result.shape}, not {view.shape}")
-            view.assign(result)
+        for place, result in zip(step.outputs, results, strict=True):
+            if isinstance(place, ObjectSlot):
+                self.objects[place.index] = result
+            else:
+                self._assign(place, result)
+
+    def content(self, place: Place) -> Any:
+        """The array in a buffer, copied, or the object in a slot."""
+        if isinstance(place, ObjectSlot):
+            return self.objects[place.index]
+        return self.view(place).whole().copy()
+
+    def _assign(self, buffer: Buffer, array: Array) -> None:
+        """Write an array to a buffer, whose shape it must have."""
+        view = self.view(buffer)
+        if view.shape != array.shape:
+            raise InternalError(f"%{buffer.name} has shape {view.shape}, not {array.shape}")
+        view.assign(array)

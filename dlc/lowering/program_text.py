@@ -30,12 +30,17 @@ from dlc.lowering.program import (
     Grow,
     Host,
     Launch,
+    Measure,
+    ObjectSlot,
+    Place,
     Program,
+    Refer,
     Repeat,
     Set,
     Step,
     Steps,
     StorageKind,
+    Unload,
 )
 from dlc.lowering.text import to_text as kernel_text
 
@@ -54,13 +59,15 @@ def _lines(program: Program, kernels: bool) -> Iterator[str]:
     for guard in program.guards:
         yield f"  guard {guard_text(guard)}"
     yield f"  arena {dim_text(program.arena)} bytes"
-    for buffer in program.inputs:
-        yield f"  input %{name_text(buffer.name)}: {buffer.type}{_place(buffer)}"
-    for buffer in program.outputs:
-        yield f"  output %{name_text(buffer.name)}: {buffer.type}{_place(buffer)}"
+    for place in program.inputs:
+        yield f"  input %{name_text(place.name)}: {place.type}{_place(place)}"
+    for place in program.outputs:
+        yield f"  output %{name_text(place.name)}: {place.type}{_place(place)}"
     for index, constant in enumerate(program.constants):
         held = f"{constant.data.dtype}{list(constant.data.shape)}, {constant.data.nbytes} bytes"
         yield f"  constant {index} %{name_text(constant.name)}: {held}"
+    for entry in program.object_constants:
+        yield f"  constant %{name_text(entry.slot.name)}: {entry.slot.type}{_place(entry.slot)}"
     yield from _step_lines(program, program.steps, itertools.count(), "  ")
     for index, kernel in enumerate(program.kernels if kernels else ()):
         first, *rest = kernel_text(kernel).splitlines()
@@ -114,9 +121,16 @@ def _step_text(program: Program, step: Step) -> str:
         case Check(guard, _):
             return f"check {guard}"
         case Host(_, node, inputs, outputs, reason):
-            operands = ", ".join("_" if b is None else _buffer_text(b) for b in inputs)
-            results = ", ".join(map(_buffer_text, outputs))
+            operands = ", ".join("_" if place is None else _place_text(place) for place in inputs)
+            results = ", ".join(map(_place_text, outputs))
             return f"host {node.op.name}({operands}) -> {results}: {reason}"
+        case Measure(_, symbol, slot, axis):
+            return f"measure {symbol.name} = extent {axis} of {_place_text(slot)}"
+        case Unload(_, slot, buffer):
+            return f"unload {_place_text(slot)} to {_buffer_text(buffer)}"
+        case Refer(_, source, target, row):
+            at = "" if row is None else f", row {row.name}"
+            return f"refer {_place_text(target)}{at} to {_place_text(source)}"
 
 
 def _repeat_text(step: Repeat) -> str:
@@ -133,14 +147,20 @@ def _kept(symbols: Sequence[Symbol]) -> str:
     return f" keeping {', '.join(symbol.name for symbol in symbols)}" if symbols else ""
 
 
+def _place_text(place: Place) -> str:
+    return _buffer_text(place) if isinstance(place, Buffer) else f"%{name_text(place.name)}{_place(place)}"
+
+
 def _buffer_text(buffer: Buffer) -> str:
     shown = buffer.storage.kind in (StorageKind.ARENA, StorageKind.GROWN)
     place = _place(buffer) if shown else ""
     return f"%{name_text(buffer.name)}{place}"
 
 
-def _place(buffer: Buffer) -> str:
-    storage = buffer.storage
+def _place(place: Place) -> str:
+    if isinstance(place, ObjectSlot):
+        return f" @ object {place.index}"
+    storage = place.storage
     where = "arena" if storage.kind is StorageKind.ARENA else f"{storage.kind.value} {storage.index}"
-    offset = "" if buffer.offset == 0 else f" + {dim_text(buffer.offset)}"
+    offset = "" if place.offset == 0 else f" + {dim_text(place.offset)}"
     return f" @ {where}{offset}"

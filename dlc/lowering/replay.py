@@ -24,11 +24,17 @@ from dlc.lowering.program import (
     Grow,
     Host,
     Launch,
+    Measure,
+    ObjectSlot,
+    Place,
     Program,
+    Refer,
     Repeat,
     Step,
     Storage,
     StorageKind,
+    Unload,
+    buffers,
 )
 
 _SHOWN = 20
@@ -40,8 +46,9 @@ def replay(program: Program, symbols: Mapping[str, int]) -> None:
 
     Checked: no read of bytes that were never written or that another value has taken over; no write to an
     input or a constant, beyond the end of a storage, or off alignment; no kernel that writes over an operand
-    that it still reads; every output complete at the end. The program has no branches or loops: where it has,
-    `dlc.lowering.program_evaluate` checks the steps that a run takes.
+    that it still reads; no object that is read before it is there; every output complete at the end. The
+    program has no branches or loops: where it has, `dlc.lowering.program_evaluate` checks the steps that a
+    run takes.
     """
     ledger = Ledger(program)
     problems: list[str] = []
@@ -84,6 +91,8 @@ class Ledger:
         for index, constant in enumerate(program.constants):
             whole = _Span(0, constant.data.nbytes, constant.name, -1)
             self._spans[StorageKind.CONSTANT, index] = [whole]
+        self._objects = {entry.slot.index for entry in program.object_constants}
+        self._objects |= {place.index for place in program.inputs if isinstance(place, ObjectSlot)}
         self._given = False
 
     def step(self, number: int, step: Step, symbols: Mapping[str, int]) -> list[str]:
@@ -93,8 +102,18 @@ class Ledger:
             case Launch():
                 return list(self._launch(number, step))
             case Host():
-                inputs = [buffer for buffer in step.inputs if buffer is not None]
-                return list(self._work(number, inputs, list(step.outputs), []))
+                problems = list(self._fetch(number, step.inputs))
+                self._objects |= {place.index for place in step.outputs if isinstance(place, ObjectSlot)}
+                return [*problems, *self._work(number, buffers(step.inputs), buffers(step.outputs), [])]
+            case Measure():
+                return list(self._fetch(number, [step.slot]))
+            case Refer():
+                rows = [] if step.row is None else [step.target]
+                problems = list(self._fetch(number, [step.source, *rows]))
+                self._objects.add(step.target.index)
+                return problems
+            case Unload():
+                return [*self._fetch(number, [step.slot]), *self._work(number, [], [step.buffer], [])]
             case Bind(_, buffer, _):
                 return list(self._read(number, buffer))
             case Copy(source, target):
@@ -118,13 +137,21 @@ class Ledger:
         """What is wrong with the outputs."""
         self._begin(symbols)
         end = len(self._program.steps)
-        return [problem for buffer in self._program.outputs for problem in self._read(end, buffer)]
+        outputs = self._program.outputs
+        problems = [problem for buffer in buffers(outputs) for problem in self._read(end, buffer)]
+        return [*problems, *self._fetch(end, outputs)]
+
+    def _fetch(self, number: int, places: Sequence[Place | None]) -> Iterator[str]:
+        """What is wrong with the reading of those of `places` that are objects."""
+        for place in places:
+            if isinstance(place, ObjectSlot) and place.index not in self._objects:
+                yield f"step {number} reads %{place.name}, an object that is not there yet"
 
     def _begin(self, symbols: Mapping[str, int]) -> None:
         self._symbols = symbols
         if not self._given:
             self._given = True
-            for buffer in self._program.inputs:
+            for buffer in buffers(self._program.inputs):
                 self._own(buffer, -1)
 
     def _launch(self, number: int, step: Launch) -> Iterator[str]:

@@ -19,11 +19,15 @@ from dlc.lowering.program import (
     Grow,
     Host,
     Launch,
+    Measure,
     Program,
+    Refer,
     Repeat,
     Set,
     Step,
     Steps,
+    Unload,
+    buffers,
     walk,
 )
 from dlc.lowering.ranges import Space
@@ -79,7 +83,7 @@ class _Verifier:
             for problem in (*state.unbound(_dims_of(step)), *self.own(step, state)):
                 yield f"step {self.numbers[id(step)]}: {problem}"
             match step:
-                case Bind(symbol, _, _):
+                case Bind(symbol=symbol) | Measure(symbol=symbol):
                     state.bound.add(symbol)
                 case Set(symbols, _):
                     state.bound.update(symbols)
@@ -149,15 +153,19 @@ def _goes_on(number: Symbol, trip: Dim, guards: tuple[Guard, ...]) -> Iterator[G
 
 def _dims_of(step: Step) -> list[Dim]:
     """The Dims that a step itself speaks of."""
-    buffers: list[Buffer | None] = []
+    places: list[Buffer | None] = []
     dims: list[Dim] = []
     match step:
         case Launch():
-            buffers += step.buffers
+            places += step.buffers
         case Host():
-            buffers += [*step.inputs, *step.outputs]
+            places += buffers((*step.inputs, *step.outputs))
+        case Unload():
+            places.append(step.buffer)
+        case Refer(row=Symbol() as row):
+            dims.append(row)
         case Bind(_, buffer, _):
-            buffers.append(buffer)
+            places.append(buffer)
         case Check(guard, _):
             dims += [guard.left, guard.right]
         case Set(_, values):
@@ -165,12 +173,12 @@ def _dims_of(step: Step) -> list[Dim]:
         case Grow(_, size):
             dims.append(size)
         case Copy(source, target):
-            buffers += [source, target]
+            places += [source, target]
         case Branch(condition):
-            buffers.append(condition)
+            places.append(condition)
         case Repeat():
-            buffers += [step.condition, step.counter]
+            places += [step.condition, step.counter]
             dims += [] if step.trip is None else [step.trip]
-    for each in buffers:
+    for each in places:
         dims += [] if each is None else [each.offset, *each.type.shape]
     return dims

@@ -28,7 +28,7 @@ class Task:
 
 @dataclasses.dataclass(eq=False)
 class Move:
-    """Copy the bytes of a value to where another one lies; to its row `row` where that is given."""
+    """Copy the bytes of a value, or the object, to where another one lies; to its row `row` if given."""
 
     source: Value
     target: Value
@@ -85,7 +85,24 @@ class Cycle:
     symbols: tuple[Symbol, ...]
 
 
-Work: TypeAlias = Task | Move | Read | Assign | Require | Fork | Cycle
+@dataclasses.dataclass(eq=False)
+class Extent:
+    """Bind a symbol to an extent of an array among the objects."""
+
+    symbol: Symbol
+    value: Value
+    axis: int
+
+
+@dataclasses.dataclass(eq=False)
+class Bring:
+    """Copy an array among the objects to the memory of a tensor."""
+
+    source: Value
+    target: Value
+
+
+Work: TypeAlias = Task | Move | Read | Assign | Require | Fork | Cycle | Extent | Bring
 
 
 def touched(work: Work) -> tuple[Sequence[Value], Sequence[Value]]:
@@ -95,8 +112,10 @@ def touched(work: Work) -> tuple[Sequence[Value], Sequence[Value]]:
             return work.reads, work.writes
         case Move():
             return (work.source,), (work.target,)
-        case Read():
+        case Read() | Extent():
             return (work.value,), ()
+        case Bring():
+            return (work.source,), (work.target,)
         case Fork():
             return (work.condition,), ()
         case Cycle():

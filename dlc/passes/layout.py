@@ -25,7 +25,7 @@ from dlc.ir.ops.movement import Concat
 from dlc.ir.ops.normalization import BatchNorm
 from dlc.ir.ops.pointwise import Activation, Binary, Clip, Compare, Unary, Where
 from dlc.ir.ops.reduction import Reduce
-from dlc.ir.types import UNDEFINED, ZERO, Halo, Layout, blocked_channels
+from dlc.ir.types import UNDEFINED, ZERO, Halo, Layout, blocked_channels, is_object
 from dlc.passes.pass_base import Numerics, Pass, Statistics
 
 BLOCK = 16
@@ -96,6 +96,8 @@ class _Assignment:
 
     def _takes_blocked(self, node: Node) -> bool:
         """Whether the node's outputs shall be blocked, given its operands."""
+        if any(is_object(value.type) for value in (*node.operands, *node.outputs)):
+            return False
         if any(value.tensor.dtype is not DType.F32 for value in node.outputs):
             return False
         match node.op:
@@ -149,7 +151,7 @@ class _Assignment:
         builder = GraphBuilder(self.graph, before=node, origin=node.origin)
         blocked = node.outputs[0] in self.blocked if node.outputs else False
         for position, value in enumerate(node.inputs):
-            if value is None or value.is_constant:
+            if value is None or value.is_constant or is_object(value.type):
                 continue
             wanted = self._wanted(node, position, value, blocked)
             if wanted == value.tensor.layout:
@@ -191,7 +193,7 @@ class _Assignment:
     def _restore_outputs(self) -> None:
         """Graph outputs are row-major."""
         for index, value in enumerate(self.graph.outputs):
-            if value.tensor.layout is not None:
+            if not is_object(value.type) and value.tensor.layout is not None:
                 builder = GraphBuilder(self.graph, origin=value.producer.origin if value.producer else ())
                 self.graph.outputs[index] = builder.add(Relayout(None), value, names=[value.name])
 

@@ -31,7 +31,6 @@ from dlc.errors import (
 )
 from dlc.host import memory_limit
 from dlc.runtime.abi import (
-    HOST_FUNCTION,
     NO_FAULT,
     SHAPES_FUNCTION,
     CallBlock,
@@ -43,6 +42,7 @@ from dlc.runtime.abi import (
     decode_fault,
 )
 from dlc.runtime.arena import Block
+from dlc.runtime.hosts import Host, HostFactory, host_callback
 from dlc.runtime.library import Runtime, runtime
 from dlc.runtime.loader import JitLibrary
 from dlc.runtime.threads import default_threads
@@ -64,11 +64,6 @@ _GROWTH = (5, 4)
 
 #: Arenas of several contexts start in different cache sets: at odd multiples of this many bytes.
 _STAGGER = 17 * 64
-
-#: host(step, buffers, symbols): runs a host step; the arguments are the step's number in the program and the
-#: addresses of its array of pointers and of the array of symbol values. An exception ends the call.
-HostFunction = Callable[[int, int, int], None]
-
 
 @dataclass(frozen=True)
 class Site:
@@ -115,11 +110,12 @@ class Binding:
 
 @dataclass(frozen=True)
 class RunState:
-    """What a run left in its context: the values of all symbols, those known from the start first, and
-    (address, bytes) of each growing storage."""
+    """What a run left in its context: the values of all symbols, those known from the start first,
+    (address, bytes) of each growing storage, and what took the host steps."""
 
     symbols: tuple[int, ...]
     storages: tuple[tuple[int, int], ...]
+    host: Host | None = None
 
 
 @dataclass(frozen=True)
@@ -153,8 +149,8 @@ class NativeModel:
     `code` are the objects, which define dlc_shapes and dlc_run (see dlc.h); `constants` are buffers in the
     driver's order, aligned to 64 bytes, kept as long as the model. `threads` bounds the threads of one call
     (None: default_threads). Up to `contexts` calls run at the same time, each with an arena of its own of at
-    most `arena_limit` bytes; further callers wait. `host` runs host steps. With `poison`, the arena is
-    filled with NaNs before each run.
+    most `arena_limit` bytes; further callers wait. `host` makes what takes host steps, one a context. With
+    `poison`, the arena is filled with NaNs before each run.
 
     Raises PackageError if the code cannot be loaded.
     """
@@ -168,7 +164,7 @@ class NativeModel:
         threads: int | None = None,
         contexts: int = 8,
         arena_limit: int | None = None,
-        host: HostFunction | None = None,
+        host: HostFactory | None = None,
         poison: bool = False,
     ) -> None:
         if contexts < 1:
@@ -218,11 +214,13 @@ class NativeModel:
         outputs: Sequence[int | None],
         cancel: CancelToken | None = None,
         collect: Callable[[RunState], T] | None = None,
+        objects: Sequence[Any] = (),
     ) -> T | None:
         """Run the model once. `inputs` and `outputs` are the addresses of contiguous arrays with the shapes
         of `binding`, in the interface's order (None where an optional one is absent); outputs are complete
         when this returns. What depends on the data is for `collect`: it is called with the state of the run
-        while that is still there (it must copy what it wants to keep), and its result is returned.
+        while that is still there (it must copy what it wants to keep), and its result is returned. `objects`
+        are the inputs that the host holds.
 
         Raises IndexFault for an index out of range in the data, ShapeError for a guard that fails during the
         run, CancelledError, ResourceError, LimitError, and what the host function raises.
@@ -238,11 +236,15 @@ class NativeModel:
             slot.outputs[:] = outputs
             if cancel is not None:
                 slot.context.cancel = cancel.address
+            if slot.host is not None:
+                slot.host.begin(objects)
             status = self._call(slot.address)
             if status:
                 raise self._error(status, slot)
             return None if collect is None else collect(slot.state())
         finally:
+            if slot.host is not None:
+                slot.host.end()
             if cancel is not None:
                 slot.context.cancel = None
             self._release(slot)
@@ -253,11 +255,13 @@ class NativeModel:
         inputs: Sequence[int | None],
         outputs: Sequence[int | None],
         cancel: CancelToken | None = None,
+        objects: Sequence[Any] = (),
     ) -> PreparedCall:
         """A call of :meth:`run` with these arguments, ready to be repeated at the least cost. The arrays
         must live as long as it does."""
         self._require_open()
-        return PreparedCall(self, _Slot(self, next(self._numbers)), binding, inputs, outputs, cancel)
+        slot = _Slot(self, next(self._numbers))
+        return PreparedCall(self, slot, binding, inputs, outputs, cancel, objects)
 
     def profile(
         self, binding: Binding, inputs: Sequence[int | None], outputs: Sequence[int | None]
@@ -424,8 +428,10 @@ class PreparedCall:
         inputs: Sequence[int | None],
         outputs: Sequence[int | None],
         cancel: CancelToken | None = None,
+        objects: Sequence[Any] = (),
     ) -> None:
         self._model = model
+        self._objects = objects
         self._slot = slot
         self._binding = binding
         self._cancel = cancel  # lives as long as its address is used
@@ -441,6 +447,9 @@ class PreparedCall:
         self._model._require_open()
         if self._model.poison:
             self._slot.load(self._binding, poison=True)
+        if self._slot.host is not None:
+            self._slot.host.end()
+            self._slot.host.begin(self._objects)
         status = self._call(self._address)
         if status:
             raise self._model._error(status, self._slot)
@@ -463,14 +472,16 @@ class _Slot:
         self._arena: Block | None = None
         self.binding: Binding | None = None
         self.host_errors: list[BaseException] = []
+        self.host: Host | None = None
         # The type stubs of ctypes allow assigning a list to a slice, but no other sequence.
         self.inputs: Any = (c_void_p * interface.inputs)()
         self.outputs: Any = (c_void_p * len(interface.output_ranks))()
         self.symbols: Any = (c_int64 * max(1, len(interface.symbols) + interface.run_symbols))()
         self.context = Context(pool=model.runtime.pool.address, threads=model.threads, fault=NO_FAULT)
         if model.host is not None:
-            self._host = _host_callback(model.host, self.host_errors)
-            self.context.host = cast(self._host, c_void_p).value
+            self.host = model.host()
+            self._callback = host_callback(self.host, self.host_errors)
+            self.context.host = cast(self._callback, c_void_p).value
         self._block = CallBlock(
             driver=model.library.address("dlc_run"),
             context=addressof(self.context),
@@ -489,7 +500,7 @@ class _Slot:
     def state(self) -> RunState:
         """What the last run left here."""
         storages = tuple((storage.address or 0, storage.bytes) for storage in self._storages)
-        return RunState(tuple(self.symbols), storages[: self.context.storage_count])
+        return RunState(tuple(self.symbols), storages[: self.context.storage_count], self.host)
 
     def load(self, binding: Binding, poison: bool) -> None:
         """Take over the symbols of `binding`, with an arena that is large enough."""
@@ -520,21 +531,6 @@ class _Slot:
 def _release(runtime: Runtime, context: Context, storages: object) -> None:
     """Free the memory of a context; its table of `storages` is an argument so that it lives until then."""
     runtime.release_memory(context)
-
-
-def _host_callback(host: HostFunction, errors: list[BaseException]) -> Any:
-    """`host` as native code calls it. An exception must not pass through that code, so it goes to
-    `errors`."""
-
-    def run(data: int | None, step: int, buffers: int | None, symbols: int | None) -> int:
-        try:
-            host(step, buffers or 0, symbols or 0)
-        except BaseException as error:
-            errors.append(error)
-            return 1
-        return 0
-
-    return HOST_FUNCTION(run)
 
 
 #: The models alive, whose contexts a forked child must count anew.

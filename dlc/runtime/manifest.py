@@ -47,11 +47,12 @@ class Symbol:
 @dataclass(frozen=True)
 class TensorInfo:
     """An input or output. `dtype` is a name such as "float32"; an extent is a number or an expression over
-    symbols."""
+    symbols. `type` is that of a sequence or optional as text; `dtype` is that of the tensors in it."""
 
     name: str
     dtype: str
     shape: tuple[int | str, ...] = ()
+    type: str = ""
 
 
 @dataclass(frozen=True)

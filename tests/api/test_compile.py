@@ -84,13 +84,19 @@ def test_progress_and_phases() -> None:
     assert all(seconds >= 0 for _, seconds in report.phases)
 
 
-def test_hosts_are_refused_on_demand(host: onnx.ModelProto) -> None:
+def test_hosts_are_told_and_refused_on_demand(
+    host: onnx.ModelProto, caplog: pytest.LogCaptureFixture
+) -> None:
+    ones, counted = np.ones((2, 4), np.float32), [[0, 1, 2, 3]] * 2
     with dlc.compile(host, cache=False) as model:
-        assert model(np.ones((2, 4), np.float32))["y"].tolist() == [[0, 1, 2, 3]] * 2
-        assert model.report().native_share < 1 and model.report().hosts[0].node == "node_r"
-        for save in (lambda: model.save("nowhere.dlc"), model.to_bytes):
-            with pytest.raises(UnsupportedError, match="host steps cannot be saved"):
-                save()
+        assert model(ones)["y"].tolist() == counted
+        (told,) = model.report().hosts
+        assert model.report().native_share < 1 and told.node == "node_r"
+        assert told.cost == "4*n operations, 32*n bytes" and str(told) in str(model.report())
+        (record,) = caplog.records
+        assert record.name == "dlc" and "node_r (Cumulative): no kernel is written" in record.message
+        with dlc.load(model.to_bytes()) as loaded:
+            assert loaded(ones)["y"].tolist() == counted and loaded.report().hosts == (told,)
     with pytest.raises(UnsupportedError) as caught:
         dlc.compile(host, strict=True, cache=False)
     assert caught.value.code == "unsupported/strict" and caught.value.findings[0].node == "node_r"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.loader import load_model_tests
 
 import dlc
+from dlc.api.report import HostReport
 
 #: Cases whose stored outputs were drawn with NumPy's generator, which the standard does not ask for.
 DRAWN = re.compile("test_bernoulli|test_training_dropout(?!_zero_ratio)")
@@ -27,8 +29,8 @@ def cases() -> dict[str, TestCase]:
     return {case.name: case for kind in KINDS for case in load_model_tests(kind=kind)}
 
 
-def run(case: TestCase) -> bool:
-    """Compile and run a case and compare its outputs; returns whether all of it ran in generated code.
+def run(case: TestCase) -> list[HostReport]:
+    """Compile and run a case and compare its outputs; returns the nodes that did not run in generated code.
 
     A model whose axes or scales are inputs, which dlc wants to know when it compiles, is compiled again for
     each data set with its small integer and scale operands as constants. Raises AssertionError where an
@@ -42,8 +44,8 @@ def run(case: TestCase) -> bool:
     except dlc.UnsupportedError as error:
         if "computed at run time" not in str(error):
             raise
-    native = [_run(case, _with_constants(model, given), [(given, wanted)]) for given, wanted in sets]
-    return all(native)
+    runs = [_run(case, _with_constants(model, given), [(given, wanted)]) for given, wanted in sets]
+    return [host for hosts in runs for host in hosts]
 
 
 def _with_constants(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProto:
@@ -56,7 +58,9 @@ def _with_constants(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProt
     return fixed
 
 
-def _run(case: TestCase, model: onnx.ModelProto, sets: list[tuple[list[Any], list[Any]]]) -> bool:
+def _run(
+    case: TestCase, model: onnx.ModelProto, sets: list[tuple[list[Any], list[Any]]]
+) -> list[HostReport]:
     compiled = dlc.compile(model, threads=1, cache=False)
     for inputs, expected in sets:
         names = [spec.name for spec in compiled.inputs]
@@ -65,9 +69,9 @@ def _run(case: TestCase, model: onnx.ModelProto, sets: list[tuple[list[Any], lis
         for output, wanted in zip(compiled(feeds), expected, strict=True):
             drawn = bool(DRAWN.match(case.name))
             _compare(output, wanted, case.rtol, case.atol, drawn)
-    native = not compiled.report().hosts
+    hosts = list(compiled.report().hosts)
     compiled.close()
-    return native
+    return hosts
 
 
 def _data_sets(case: TestCase, model: onnx.ModelProto) -> list[tuple[list[Any], list[Any]]]:
@@ -75,31 +79,48 @@ def _data_sets(case: TestCase, model: onnx.ModelProto) -> list[tuple[list[Any], 
         return [(list(map(_array, given)), list(map(_array, wanted))) for given, wanted in case.data_sets]
     found = []
     for folder in sorted(Path(case.model_dir).glob("test_data_set_*")):
-        inputs = [_load(folder / f"input_{i}.pb") for i in range(len(list(folder.glob("input_*.pb"))))]
-        outputs = [_load(folder / f"output_{i}.pb") for i in range(len(list(folder.glob("output_*.pb"))))]
-        found.append((inputs, outputs))
+        graph = model.graph
+        found.append((_files(folder, "input", graph.input), _files(folder, "output", graph.output)))
     return found
 
 
-def _load(path: Path) -> Any:
-    tensor = onnx.TensorProto()
-    tensor.ParseFromString(path.read_bytes())
-    return numpy_helper.to_array(tensor)
+def _files(folder: Path, what: str, infos: Sequence[onnx.ValueInfoProto]) -> list[Any]:
+    paths = [folder / f"{what}_{index}.pb" for index in range(len(list(folder.glob(f"{what}_*.pb"))))]
+    return [_load(path, info.type) for path, info in zip(paths, infos)]
+
+
+def _load(path: Path, type_: onnx.TypeProto) -> Any:
+    """The value in a file: a tensor, a sequence or an optional, as its declared type says."""
+    kind = type_.WhichOneof("value")
+    if kind == "sequence_type":
+        return numpy_helper.to_list(onnx.SequenceProto.FromString(path.read_bytes()))
+    if kind == "optional_type":
+        return numpy_helper.to_optional(onnx.OptionalProto.FromString(path.read_bytes()))
+    return numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes()))
 
 
 def _array(value: Any) -> Any:
     if isinstance(value, onnx.TensorProto):
         return numpy_helper.to_array(value)
-    return value if isinstance(value, list | dict) or value is None else np.asarray(value)
+    if isinstance(value, list):
+        return [_array(element) for element in value]
+    return value if isinstance(value, dict) or value is None else np.asarray(value)
 
 
 def _compare(output: Any, wanted: Any, rtol: float, atol: float, drawn: bool) -> None:
-    assert isinstance(wanted, np.ndarray), "sequences and optionals are not compared"
-    assert output.shape == wanted.shape, f"shape {output.shape}, not {wanted.shape}"
-    assert output.dtype == wanted.dtype, f"dtype {output.dtype}, not {wanted.dtype}"
-    if wanted.dtype.kind in "OSU":
-        assert output.tolist() == wanted.tolist()
+    if isinstance(wanted, list):
+        assert isinstance(output, list) and len(output) == len(wanted)
+        for part, wanted_part in zip(output, wanted):
+            _compare(part, wanted_part, rtol, atol, drawn)
         return
+    if wanted is None:
+        assert output is None
+        return
+    assert output.shape == wanted.shape, f"shape {output.shape}, not {wanted.shape}"
+    if wanted.dtype.kind in "OSU":
+        assert output.dtype == object and output.tolist() == wanted.tolist()
+        return
+    assert output.dtype == wanted.dtype, f"dtype {output.dtype}, not {wanted.dtype}"
     left, right = np.asarray(output), np.asarray(wanted)
     if left.dtype.kind not in "biufc":
         left, right = left.astype(np.float32), right.astype(np.float32)

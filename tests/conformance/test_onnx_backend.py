@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dlc.api.report import HostReport
 from tests.conformance.suite import cases, run
 
 EXPECTED_FAILURES: dict[str, str] = json.loads(
@@ -19,7 +20,13 @@ EXPECTED_FAILURES: dict[str, str] = json.loads(
 
 @pytest.mark.parametrize("name", sorted(set(cases()) - set(EXPECTED_FAILURES)))
 def test_case(name: str) -> None:
-    assert run(cases()[name]), "a step runs on the host"
+    hosts = [host for host in run(cases()[name]) if not is_expected(host)]
+    assert not hosts, f"on the host: {', '.join(map(str, hosts))}"
+
+
+def is_expected(host: HostReport) -> bool:
+    """Whether a node is known to run on the host: what handles objects does, and the counting of n-grams."""
+    return host.reason.startswith("kernels work on tensors of numbers") or host.operator == "TfIdf"
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED_FAILURES))

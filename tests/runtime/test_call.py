@@ -303,6 +303,22 @@ def test_errors_during_the_run(mode: int, error: type[Exception], message: str) 
 # --- Host steps -----------------------------------------------------------------------------------
 
 
+def stateless(function):
+    """What makes a host that holds nothing and takes steps by `function`."""
+
+    class Stateless:
+        def __call__(self, step, buffers, symbols):
+            function(step, buffers, symbols)
+
+        def begin(self, objects):
+            assert not objects
+
+        def end(self):
+            pass
+
+    return Stateless
+
+
 def test_host_steps_see_buffers_and_symbols() -> None:
     seen = []
 
@@ -311,7 +327,7 @@ def test_host_steps_see_buffers_and_symbols() -> None:
         y = ctypes.c_void_p.from_address(buffers).value
         seen.append((step, list(values), y))
 
-    model, arrays = load(host=host), Arrays(10, mode=3)
+    model, arrays = load(host=stateless(host)), Arrays(10, mode=3)
     model.run(model.bind((10,)), arrays.inputs, arrays.outputs)
     assert seen == [(4, [10, 77], arrays.outputs[0])]
     arrays.check()
@@ -325,7 +341,7 @@ def test_what_a_host_step_raises_comes_out(error: BaseException) -> None:
         if failing[0]:
             raise error
 
-    model, arrays = load(host=host), Arrays(10, mode=3)
+    model, arrays = load(host=stateless(host)), Arrays(10, mode=3)
     binding = model.bind((10,))
     with pytest.raises(type(error)) as caught:
         model.run(binding, arrays.inputs, arrays.outputs)
@@ -340,7 +356,7 @@ def test_a_host_step_may_run_another_model() -> None:
     def host(step: int, buffers: int, symbols: int) -> None:
         inner.run(inner.bind((5000,)), inner_arrays.inputs, inner_arrays.outputs)
 
-    model, arrays = load(host=host, threads=2), Arrays(5000, mode=3)
+    model, arrays = load(host=stateless(host), threads=2), Arrays(5000, mode=3)
     model.run(model.bind((5000,)), arrays.inputs, arrays.outputs)
     arrays.check()
     inner_arrays.check()
@@ -496,7 +512,7 @@ def test_memory_is_free_as_soon_as_the_model_is() -> None:
     try:
         before = _mappings()
         for _ in range(20):
-            model, arrays = load(host=lambda *_: None), Arrays(700_000)
+            model, arrays = load(host=stateless(lambda *_: None)), Arrays(700_000)
             model.run(model.bind((700_000,)), arrays.inputs, arrays.outputs)
             arrays = Arrays(1000, mode=7)
             model.run(model.bind((1000,)), arrays.inputs, arrays.outputs)

@@ -23,12 +23,16 @@ from dlc.lowering.program import (
     Grow,
     Host,
     Launch,
+    Measure,
     Program,
+    Refer,
     Repeat,
     Set,
     Step,
     Steps,
     StorageKind,
+    Unload,
+    buffers,
 )
 
 GUARD_STATUS = 1024
@@ -72,7 +76,8 @@ def _emit_shapes(module: Module, program: Program) -> None:
     failed: t.Value = b.const(t.i64, 0)
     for index, guard in reversed(list(enumerate(program.guards[: program.entry_guards]))):
         failed = b.select(_holds(emitter, guard), failed, b.const(t.i64, index + 1))
-    dims: list[Dim] = [program.arena, *(dim for buffer in program.outputs for dim in buffer.type.shape)]
+    shapes = [place.type.shape for place in buffers(program.outputs)]
+    dims: list[Dim] = [program.arena, *(dim for shape in shapes for dim in shape)]
     for index, dim in enumerate(dims):
         number = emitter.dim(dim) if free_symbols(dim) <= known else b.const(t.i64, 0)
         b.store(number, b.byte_offset(out, index * SLOT))
@@ -164,8 +169,16 @@ class _Run:
             case Repeat():
                 self._repeat(number, step)
             case Host():
-                with zones.around(self.context, number, step.outputs):
-                    self._host(step)
+                with zones.around(self.context, number, buffers(step.outputs)):
+                    self._host(number, buffers((*step.inputs, *step.outputs)))
+            case Unload():
+                with zones.around(self.context, number, [step.buffer]):
+                    self._host(number, [step.buffer])
+            case Measure():
+                self._host(number, [])
+                self._reload([step.symbol])
+            case Refer():
+                self._host(number, [])
 
     def _pointer(self, buffer: Buffer) -> t.Value:
         b, storage = self.b, buffer.storage
@@ -235,7 +248,7 @@ class _Run:
         self.emitter.axes[symbol.name] = value
 
     def _reload(self, symbols: Sequence[Symbol]) -> None:
-        """Take the numbers that symbols got in a branch or a loop."""
+        """Take the numbers that symbols got in a branch, in a loop or from Python."""
         for symbol in symbols:
             slot = self.b.byte_offset(self.symbols, self.slots[symbol.name] * SLOT)
             self.emitter.axes[symbol.name] = self.b.load(slot, t.i64)
@@ -299,10 +312,10 @@ class _Run:
         bad = b.and_(b.not_(_holds(self.emitter, guard)), b.icmp("eq", before, 0))
         b.store(b.select(b.value(bad, t.i1), b.const(t.i64, GUARD_STATUS + number), before), status)
 
-    def _host(self, step: Host) -> None:
+    def _host(self, number: int, operands: Sequence[Buffer]) -> None:
+        """Let Python take a step, on the memory of `operands`."""
         b = self.b
-        buffers = [buffer for buffer in (*step.inputs, *step.outputs) if buffer is not None]
-        table = b.stack(max(len(buffers), 1) * SLOT)
-        for position, buffer in enumerate(buffers):
+        table = b.stack(max(len(operands), 1) * SLOT)
+        for position, buffer in enumerate(operands):
             b.store(self._pointer(buffer), b.byte_offset(table, position * SLOT))
-        b.call("dlc_host_step", [self.context, b.const(t.i64, step.index), table, self.symbols], t.i64)
+        b.call("dlc_host_step", [self.context, b.const(t.i64, number), table, self.symbols], t.i64)

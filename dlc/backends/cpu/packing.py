@@ -59,7 +59,7 @@ class _Packer:
             case Bind():
                 return dataclasses.replace(step, buffer=self._buffer(step.buffer))
             case Host():
-                inputs = tuple(None if buffer is None else self._buffer(buffer) for buffer in step.inputs)
+                inputs = tuple(self._buffer(i) if isinstance(i, Buffer) else i for i in step.inputs)
                 return dataclasses.replace(step, inputs=inputs)
             case Copy():
                 return dataclasses.replace(step, source=self._buffer(step.source))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from dlc.errors import ShapeError
 from dlc.ir.dims import Dim, Symbol, evaluate
 from dlc.ir.graph import ElementSource, ShapeSource
+from dlc.ir.objects import with_row
 from dlc.ir.types import FillKind
 from dlc.lowering.program import (
     Bind,
@@ -19,11 +20,16 @@ from dlc.lowering.program import (
     Copy,
     Grow,
     Host,
+    Measure,
+    ObjectSlot,
+    Place,
     Program,
+    Refer,
     Repeat,
     Set,
     Storage,
     StorageKind,
+    Unload,
 )
 from dlc.lowering.tensors import Memory
 from dlc.runtime.arena import Block
@@ -54,6 +60,8 @@ class Image:
         self._storages: dict[tuple[StorageKind, int], Array] = {}
         for index, value in enumerate(graph.inputs):
             self._storages[StorageKind.INPUT, index] = as_bytes(feeds[value.name])
+        #: The objects of the run, by slot.
+        self.objects: dict[int, Any] = {e.slot.index: e.data for e in self.program.object_constants}
 
     def number(self, dim: Dim) -> int:
         """The number of a dim."""
@@ -121,7 +129,7 @@ class Image:
 
     # --- steps that compute nothing, and the host's
 
-    def take(self, step: Bind | Check | Set | Grow | Copy) -> None:
+    def take(self, step: Bind | Check | Set | Grow | Copy | Measure | Unload | Refer) -> None:
         """Take a step that computes no tensor."""
         match step:
             case Bind(symbol, buffer, index):
@@ -136,14 +144,32 @@ class Image:
                 self._grow(storage, self.number(size))
             case Copy(source, target):
                 self.content(target)[...] = self.content(source)
+            case Measure(_, symbol, slot, axis):
+                self.numbers[symbol.name] = self.objects[slot.index].shape[axis]
+            case Unload(_, slot, buffer):
+                self.memory(buffer).assign(self.objects[slot.index])
+            case Refer(_, source_slot, target_slot, row):
+                element = self.objects[source_slot.index]
+                if row is not None:
+                    element = with_row(self.objects[target_slot.index], self.number(row), element)
+                self.objects[target_slot.index] = element
 
     def run_host(self, step: Host) -> None:
         """Evaluate the node of a host step."""
-        inputs = [None if b is None else np.array(self.memory(b).whole()) for b in step.inputs]
+        inputs = [None if place is None else self._operand(place) for place in step.inputs]
         with np.errstate(all="ignore"):
             results = step.node.op.evaluate(inputs, self.number)
-        for buffer, result in zip(step.outputs, results, strict=True):
-            self.memory(buffer).assign(result)
+        for place, result in zip(step.outputs, results, strict=True):
+            if isinstance(place, ObjectSlot):
+                self.objects[place.index] = result
+            else:
+                self.memory(place).assign(result)
+
+    def _operand(self, place: Place) -> Any:
+        """An object, or a copy of the array in a buffer."""
+        if isinstance(place, ObjectSlot):
+            return self.objects[place.index]
+        return np.array(self.memory(place).whole())
 
     def _grow(self, storage: Storage, size: int) -> None:
         key = (storage.kind, storage.index)

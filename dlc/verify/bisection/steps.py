@@ -10,7 +10,19 @@ from dlc.errors import LimitError
 from dlc.lowering.draft import LoweredKernel
 from dlc.lowering.inplace import overwritable
 from dlc.lowering.kernel import Access
-from dlc.lowering.program import Branch, Buffer, Copy, Host, Launch, Program, Repeat, Step, walk
+from dlc.lowering.program import (
+    Branch,
+    Buffer,
+    Copy,
+    Host,
+    Launch,
+    Program,
+    Repeat,
+    Step,
+    Unload,
+    buffers as memory_of,
+    walk,
+)
 from dlc.verify.bisection.image import Image
 from dlc.verify.bisection.report import Culprit
 
@@ -24,7 +36,7 @@ def reads(program: Program, step: Step) -> tuple[Buffer, ...]:
             params = program.kernels[kernel].params
             return tuple(b for p, b in zip(params, buffers, strict=True) if p.access is not Access.WRITE)
         case Host(_, _, inputs):
-            return tuple(buffer for buffer in inputs if buffer is not None)
+            return tuple(memory_of(inputs))
         case Copy(source, _):
             return (source,)
     return ()
@@ -37,7 +49,9 @@ def writes(program: Program, step: Step) -> tuple[Buffer, ...]:
             params = program.kernels[kernel].params
             return tuple(b for p, b in zip(params, buffers, strict=True) if p.access is not Access.READ)
         case Host(_, _, _, outputs):
-            return outputs
+            return tuple(memory_of(outputs))
+        case Unload(_, _, buffer):
+            return (buffer,)
         case Copy(_, target):
             return (target,)
     return ()

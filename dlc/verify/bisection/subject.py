@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlc.errors import InputError, UnsupportedError, printable
+from dlc.ir.types import is_object
 from dlc.options import Options
 from dlc.verify.bisection.allowance import Allowance, allowance
 from dlc.verify.compare import Array
@@ -30,7 +31,10 @@ class Subject:
     skip: tuple[str, ...] = ()
 
     def import_model(self) -> ImportedModel:
-        """A fresh import, the same each time. UnsupportedError where results are random."""
+        """A fresh import, the same each time.
+
+        UnsupportedError where results are random, or an input or output is no tensor of numbers.
+        """
         from dlc.frontend.onnx.importer import import_model
 
         options = self.options
@@ -41,6 +45,12 @@ class Subject:
             external_data_dir=options.external_data_dir,
             outputs=options.outputs,
         )
+        for value in (*model.graph.inputs, *model.graph.outputs):
+            if is_object(value.type):
+                raise UnsupportedError(
+                    f"'{printable(value.name)}' is {value.type}",
+                    hint="only models whose inputs and outputs are tensors of numbers can be bisected",
+                )
         for node in model.graph.nodes:
             if not node.op.repeatable:
                 raise UnsupportedError(
@@ -56,17 +66,12 @@ class Subject:
         return default_pipeline(self.options.optimize, self.options.limits).without(*self.skip)
 
     def feeds(self, model: ImportedModel) -> dict[str, Array]:
-        """The inputs by the names of the graph's values.
-
-        InputError for one that is missing, UnsupportedError for strings.
-        """
+        """The inputs by the names of the graph's values; InputError for one that is missing."""
         feeds = {}
         for spec, value in zip(model.inputs, model.graph.inputs, strict=True):
             if spec.name not in self.inputs:
                 raise InputError(f"missing input: {printable(spec.name)}", code="input/name")
             feeds[value.name] = np.asarray(self.inputs[spec.name])
-            if feeds[value.name].dtype.kind in "OSU":
-                raise UnsupportedError("models with strings as inputs cannot be bisected")
         return feeds
 
 

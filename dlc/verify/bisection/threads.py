@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from dlc.lowering.kernel import Access
-from dlc.lowering.program import Buffer, Host, Launch
+from dlc.lowering.program import Buffer, Host, Launch, buffers
 from dlc.verify.bisection.allowance import EXACT, different
 from dlc.verify.bisection.code import CHECKED, locate
 from dlc.verify.bisection.image import Image, overlap
@@ -161,7 +161,7 @@ def _check_teams(
     from dlc.api.assemble import assemble
     from dlc.api.model import CompiledModel
 
-    expected = [np.array(image.memory(buffer).whole()) for buffer in prepared.program.outputs]
+    expected = [np.array(image.memory(buffer).whole()) for buffer in buffers(prepared.program.outputs)]
     artifact = assemble(prepared.model, subject.options, native.target, native.code, (), 0, ())
     for team in TEAMS:
         with CompiledModel(artifact, threads=team, poison=True) as compiled:

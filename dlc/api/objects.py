@@ -1,0 +1,129 @@
+"""Inputs and outputs that are no tensors of numbers: strings, sequences of tensors, optionals.
+
+They are what onnxruntime takes and gives: an array of str for strings, a list of arrays for a sequence, the
+value itself or None for an optional.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dlc.api.specs import InputBinder, TensorSpec, as_array, to_torch
+from dlc.errors import InputError, printable
+from dlc.ir.dims import Symbol
+from dlc.ir.ops.sequences import check_array
+from dlc.ir.reading import Line, read_type
+from dlc.ir.types import NoTensorType, OpenTensorType, OptionalType, SequenceType, TensorType, Type
+
+Array = np.ndarray[Any, Any]
+
+
+def type_of(text: str, symbols: Mapping[str, Symbol]) -> Type:
+    """The type that a spec's text stands for."""
+    return read_type(Line(1, text), symbols)
+
+
+class StringBinder(InputBinder):
+    """Checks a tensor of strings."""
+
+    def take(self, value: Any) -> tuple[Array, bool]:
+        """`value` as an array of str in C order: an array of str, bytes (UTF-8) or objects that are str, a
+        str, or nested lists of them. Raises InputError or ShapeError when it does not fit.
+        """
+        return self.check(as_strings(self.spec.name, value)), False
+
+
+def as_strings(name: str, value: Any) -> Array:
+    """`value` as an array of Python's str; InputError for anything else."""
+    array = value if isinstance(value, np.ndarray) else np.array(value, object)
+    if array.dtype.kind not in "OSTU":
+        raise _no_strings(name, array.dtype)
+    texts = array.reshape(-1).tolist()
+    if array.dtype.kind == "S" or any(type(text) is not str for text in texts):
+        texts = [_text(name, text) for text in texts]
+    elif array.dtype.kind == "O" and array.flags.c_contiguous:
+        return array
+    result = np.empty(len(texts), object)
+    result[:] = texts
+    return result.reshape(array.shape)
+
+
+def _text(name: str, text: Any) -> str:
+    if isinstance(text, bytes):
+        try:
+            return text.decode()
+        except UnicodeDecodeError:
+            message = f"a string of input {printable(name)!r} is not UTF-8"
+            raise InputError(message, code="input/array") from None
+    if not isinstance(text, str):
+        raise _no_strings(name, type(text).__name__)
+    return str(text)
+
+
+def _no_strings(name: str, found: object) -> InputError:
+    return InputError(
+        f"input {printable(name)!r} must hold strings, not {printable(str(found))}", code="input/dtype"
+    )
+
+
+class ObjectBinder(InputBinder):
+    """Checks a sequence or optional of type `type_`."""
+
+    def __init__(self, spec: TensorSpec, type_: Type) -> None:
+        super().__init__(spec, {}, {})
+        self._type = type_
+
+    def take(self, value: Any) -> tuple[Any, bool]:
+        """`value` as a list of arrays, an array or None, and whether there were torch tensors."""
+        return self._taken(value, self._type)
+
+    def _taken(self, value: Any, type_: Type) -> tuple[Any, bool]:
+        match type_:
+            case OptionalType(element):
+                return (None, False) if value is None else self._taken(value, element)
+            case SequenceType(element):
+                if not isinstance(value, list | tuple):
+                    raise self._unfit("a list of arrays", value)
+                pairs = [self._taken(part, element) for part in value]
+                return [part for part, _ in pairs], any(torch for _, torch in pairs)
+            case TensorType() | OpenTensorType():
+                return self._array(value, type_)
+            case NoTensorType():
+                raise self._unfit("nothing", value)
+        raise TypeError(f"{type_} is no type of an input")
+
+    def _array(self, value: Any, type_: TensorType | OpenTensorType) -> tuple[Array, bool]:
+        name = self.spec.name
+        if value is None:
+            raise self._unfit("an array", value)
+        if type_.dtype.numpy == np.dtype(object):
+            array, torch = as_strings(name, value), False
+        else:
+            array, torch = as_array(name, value, type_.dtype.numpy)
+            array = np.asarray(array, array.dtype.newbyteorder("="), order="C")
+            if array.dtype != type_.dtype.numpy:
+                raise InputError(
+                    f"input {printable(name)!r} must be {self.spec.type}, but has a tensor of {array.dtype}",
+                    hint=f"convert it: x.astype(numpy.{type_.dtype.numpy})",
+                    code="input/dtype",
+                )
+        check_array(array, type_, f"a tensor of input {printable(name)!r}")
+        return array, torch
+
+    def _unfit(self, wanted: str, value: Any) -> InputError:
+        found = type(value).__name__
+        return InputError(
+            f"input {printable(self.spec.name)!r}, {self.spec.type}, must be {wanted}, not {found}",
+            code="input/array",
+        )
+
+
+def as_torch(result: Any) -> Any:
+    """A result with torch tensors for its arrays of numbers."""
+    if isinstance(result, list):
+        return [as_torch(part) for part in result]
+    strings = result is None or result.dtype.kind == "O"
+    return result if strings else to_torch(result)
