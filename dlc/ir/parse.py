@@ -25,7 +25,7 @@ _SOURCES: dict[str, Callable[[str, int], Source]] = {
     "element": ElementSource,
     "extent": ExtentSource,
 }
-_TYPE = re.compile(rf"(?=(?:{'|'.join(DTYPES)})\[|(?:seq|optional)<)")
+_TYPE = re.compile(rf"(?=(?:{'|'.join(DTYPES)})\[|(?:seq|optional|map)<)")
 _RELATION = re.compile("==|!=|<=|<")
 
 

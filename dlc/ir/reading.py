@@ -17,6 +17,7 @@ from dlc.ir.types import (
     FillKind,
     Halo,
     Layout,
+    MapType,
     NoTensorType,
     OpenTensorType,
     OptionalType,
@@ -183,7 +184,15 @@ def read_element_type(line: Line, symbols: Mapping[str, Symbol]) -> ElementType:
     )
 
 
-def _read_container(line: Line, symbols: Mapping[str, Symbol]) -> SequenceType | OptionalType | None:
+def _read_container(
+    line: Line, symbols: Mapping[str, Symbol]
+) -> MapType | SequenceType | OptionalType | None:
+    if line.accept("map<"):
+        key = _read_name(line)
+        line.expect(",")
+        value = _read_name(line)
+        line.expect(">")
+        return MapType(key, value)
     for word, kind in (("seq<", SequenceType), ("optional<", OptionalType)):
         if line.accept(word):
             element = read_element_type(line, symbols)
@@ -194,10 +203,15 @@ def _read_container(line: Line, symbols: Mapping[str, Symbol]) -> SequenceType |
 
 def _read_dtype(line: Line) -> DType:
     """The element type of a tensor, and the bracket behind it."""
+    dtype = _read_name(line)
+    line.expect("[")
+    return dtype
+
+
+def _read_name(line: Line) -> DType:
     dtype = DTYPES.get(line.needed(WORD, "a type"))
     if dtype is None:
         raise line.fail("there is no such type")
-    line.expect("[")
     return dtype
 
 

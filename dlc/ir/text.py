@@ -37,6 +37,7 @@ from dlc.ir.graph import ElementSource, ExtentSource, Graph, Node, ShapeSource, 
 from dlc.ir.operator import Array, Operator, operator_dims
 from dlc.ir.types import (
     Layout,
+    MapType,
     NoTensorType,
     OpenTensorType,
     OptionalType,
@@ -128,7 +129,7 @@ def attribute_text(item: object) -> str:
             return dim_text(item)
         case Layout():
             return str(item)
-        case TensorType() | OpenTensorType() | NoTensorType() | SequenceType() | OptionalType():
+        case TensorType() | OpenTensorType() | NoTensorType() | MapType() | SequenceType() | OptionalType():
             return type_text(item)
         case tuple():
             inner = ", ".join(map(attribute_text, item))

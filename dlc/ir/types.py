@@ -1,4 +1,4 @@
-"""Types of values: tensors with symbolic shape and physical layout; sequences and optionals of tensors."""
+"""Types of values: tensors with symbolic shape and physical layout; sequences, optionals and maps."""
 
 from __future__ import annotations
 
@@ -197,6 +197,22 @@ class NoTensorType:
 
 
 @dataclasses.dataclass(frozen=True)
+class MapType:
+    """A dictionary from integers or strings to numbers or strings."""
+
+    key: DType
+    value: DType
+
+    @property
+    def dtype(self) -> DType:
+        """The type of the values."""
+        return self.value
+
+    def __str__(self) -> str:
+        return f"map<{self.key.text}, {self.value.text}>"
+
+
+@dataclasses.dataclass(frozen=True)
 class SequenceType:
     """A list of values of one type."""
 
@@ -216,8 +232,8 @@ class OptionalType:
         return f"optional<{self.element}>"
 
 
-ElementType: TypeAlias = OpenTensorType | NoTensorType | SequenceType | OptionalType
-Type: TypeAlias = TensorType | OpenTensorType | NoTensorType | SequenceType | OptionalType
+ElementType: TypeAlias = OpenTensorType | NoTensorType | MapType | SequenceType | OptionalType
+Type: TypeAlias = TensorType | ElementType
 
 
 def type_dims(type_: Type) -> tuple[Dim, ...]:
@@ -227,13 +243,13 @@ def type_dims(type_: Type) -> tuple[Dim, ...]:
             return shape
         case OpenTensorType(shape=shape):
             return tuple(dim for dim in shape or () if dim is not None)
-        case NoTensorType():
+        case NoTensorType() | MapType():
             return ()
     return type_dims(type_.element)
 
 
 def element_dtype(type_: Type) -> DType:
-    """The element type of the tensors that values of a type consist of."""
+    """The element type of the tensors, or of the values of the maps, that values of a type consist of."""
     if isinstance(type_, SequenceType | OptionalType):
         return element_dtype(type_.element)
     return type_.dtype
@@ -264,6 +280,8 @@ def join(left: ElementType, right: ElementType) -> ElementType | None:
         case SequenceType(), SequenceType():
             element = join(left.element, right.element)
             return None if element is None else SequenceType(element)
+        case MapType(), MapType():
+            return left if left == right else None
         case NoTensorType(dtype), OpenTensorType() | NoTensorType():
             return right if right.dtype is dtype else None
         case OpenTensorType(), NoTensorType():

@@ -1,4 +1,4 @@
-"""Looking up the values of keys: numbers by comparisons, tables and binary searches."""
+"""Looking up the values of keys: numbers by comparisons, tables and binary searches, strings on the host."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dlc.ir.dtypes import DType, from_numpy
 from dlc.ir.graph import Value
 from dlc.ir.operator import Array
 from dlc.ir.ops.indexing import Gather
+from dlc.ir.ops.maps import StringIndex
 from dlc.ir.ops.movement import Expand
 from dlc.ir.ops.pointwise import Binary, Cast, Clip, Compare, Unary, Where
 
@@ -24,7 +25,7 @@ def look_up(ctx: NodeContext, x: Value, keys: Array, values: Array, default: Arr
     NaN finds the first NaN.
     """
     if DType.STRING in (x.tensor.dtype, _dtype(values)):
-        ctx.unsupported("strings are not looked up natively")
+        return _strings(ctx, x, keys, values, default)
     order = np.argsort(keys, kind="stable")
     ascending = keys[order]
     known = ~np.isnan(ascending) if keys.dtype.kind == "f" else np.ones(len(keys), np.bool_)
@@ -38,6 +39,16 @@ def look_up(ctx: NodeContext, x: Value, keys: Array, values: Array, default: Arr
         other = _constant(ctx, values[missing[0]])
         result = ctx.add(Where(), ctx.add(Unary("is_nan"), x), other, result)
     return result
+
+
+def _strings(ctx: NodeContext, x: Value, keys: Array, values: Array, default: Array) -> Value:
+    """The look-up of or by strings: the host finds the positions of strings, or strings at positions."""
+    if x.tensor.dtype is DType.STRING:
+        first = {key: place for place, key in reversed(list(enumerate(keys.tolist())))}
+        position, values = ctx.add(StringIndex(tuple(first)), x), values[list(first.values())]
+    else:
+        position = look_up(ctx, x, keys, np.arange(len(keys)), np.array(len(keys)))
+    return ctx.add(Gather(0), _constant(ctx, np.append(values, default)), position)
 
 
 def _numbers(ctx: NodeContext, x: Value, keys: Array, values: Array, default: Array) -> Value:

@@ -1,4 +1,4 @@
-"""Declared types of sequences and optionals to ours; the extents in them are claims about their elements."""
+"""Declared types of sequences, optionals and maps to ours; extents in them are claims about elements."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dlc.errors import Finding, InputError, ModelError, UnsupportedError
 from dlc.frontend.onnx.tensors import element_type
 from dlc.ir.dims import Dim
-from dlc.ir.types import ElementType, OpenTensorType, OptionalType, SequenceType, element_dtype
+from dlc.ir.types import ElementType, MapType, OpenTensorType, OptionalType, SequenceType, element_dtype
 
 if TYPE_CHECKING:
     from onnx import TypeProto
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def declared_type(declared: TypeProto, what: str) -> ElementType:
     """The type that `declared` stands for, as that of an element; names of dims stand for any extent.
 
-    `what` names it in errors: ModelError for none at all, UnsupportedError for maps and sparse tensors.
+    `what` names it in errors: ModelError for none at all, UnsupportedError for sparse tensors and
+    maps to anything else than scalars.
     """
     match declared.WhichOneof("value"):
         case "tensor_type":
@@ -31,6 +32,10 @@ def declared_type(declared: TypeProto, what: str) -> ElementType:
             return SequenceType(declared_type(declared.sequence_type.elem_type, f"an element of {what}"))
         case "optional_type":
             return OptionalType(declared_type(declared.optional_type.elem_type, f"the value of {what}"))
+        case "map_type" if declared.map_type.value_type.WhichOneof("value") == "tensor_type":
+            key = element_type(declared.map_type.key_type, f"a key of {what}")
+            value = element_type(declared.map_type.value_type.tensor_type.elem_type, f"a value of {what}")
+            return MapType(key, value)
         case None:
             raise ModelError(f"{what} declares no type", code="model/type")
         case kind:
@@ -78,4 +83,6 @@ def kinds(type_: ElementType) -> str:
             return f"seq<{kinds(element)}>"
         case OptionalType(element):
             return f"optional<{kinds(element)}>"
+        case MapType():
+            return str(type_)
     return element_dtype(type_).text

@@ -181,7 +181,7 @@ def test_array_feature_extractor(
         ("Imputer", {}, "no imputed value"),
         ("Imputer", {"imputed_value_int64s": [1]}, "no imputed value"),
         ("Imputer", {"imputed_value_floats": [1.0, 2.0]}, "features and of imputed values must be equal"),
-        ("OneHotEncoder", {}, "cats_int64s must hold"),
+        ("OneHotEncoder", {}, "no categories for f32"),
         ("FeatureVectorizer", {"inputdimensions": [1, 2]}, "none of 1 operands"),
         ("FeatureVectorizer", {"inputdimensions": [-1]}, "none of 1 operands"),
     ],

@@ -13,6 +13,7 @@ from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.operator import Array
 from dlc.ir.ops.indexing import Gather
+from dlc.ir.ops.maps import StringIndex
 from dlc.ir.ops.movement import Concat, Pad, Slice
 from dlc.ir.ops.pointwise import Binary, Cast, Compare, Unary, Where
 from dlc.ir.ops.reduction import ArgReduce, Reduce
@@ -84,15 +85,17 @@ def one_hot_encoder(ctx: NodeContext) -> Value:
     An unknown category has zeros only or, with `zeros` 0, is an error of the run.
     """
     x = tensor(ctx, (*NUMBERS, DType.STRING))
-    if x.tensor.dtype is DType.STRING:
-        ctx.unsupported("strings are not encoded natively")
     categories = integers(ctx, "cats_int64s")
+    if x.tensor.dtype is DType.STRING:
+        texts = ctx.strings("cats_strings", ())
+        distinct, categories = np.unique(np.array(texts, object), return_inverse=True)
+        x = ctx.add(StringIndex(tuple(distinct.tolist())), x)
     if not len(categories):
-        ctx.fail("cats_int64s must hold the categories", "model/attribute")
+        ctx.fail(f"there are no categories for {x.type}", "model/attribute")
     column = reshape(ctx, cast(ctx, x, DType.I64), (*x.tensor.shape, 1))
     found = ctx.add(Compare("eq"), column, ctx.const(categories))
     # Of equal categories the last one counts.
-    last = np.array([category not in categories[i + 1 :] for i, category in enumerate(categories)])
+    last = np.array([category not in categories[place + 1 :] for place, category in enumerate(categories)])
     if not last.all():
         found = ctx.add(Binary("and"), found, ctx.const(last))
     if ctx.int("zeros", 1):
