@@ -96,6 +96,7 @@ def compile_hooked(
     """:func:`compile` with its options as an object, and `hooks`."""
     try:
         artifact = build(source, options, progress, hooks or Hooks())
+        log_hosts(artifact.manifest.model.name, artifact.report.hosts)
         return CompiledModel(artifact, threads=options.threads)
     except InternalError as error:
         hint = reproducer(source)
@@ -140,9 +141,7 @@ def build(source: Source, options: Options, progress: Progress, hooks: Hooks) ->
             report = dataclasses.replace(artifact.report, phases=tuple(clock.phases))
             return dataclasses.replace(artifact, report=report)
     if options.isolate:
-        made = _isolated(source, options, clock, hooks)
-        if made is not None:
-            return made
+        return _isolated(source, options, clock, hooks)
     artifact, is_self_contained = _compile(source, options, target, clock, hooks)
     # A model with external data is compiled every time: its weights may change without the file.
     if key is not None and is_self_contained:
@@ -150,21 +149,17 @@ def build(source: Source, options: Options, progress: Progress, hooks: Hooks) ->
     return artifact
 
 
-def _isolated(source: Source, options: Options, clock: _Clock, hooks: Hooks) -> Artifact | None:
-    """The artifact, made by a child process; None if only this process can hold it, but the child survived
-    making it.
-    """
+def _isolated(source: Source, options: Options, clock: _Clock, hooks: Hooks) -> Artifact:
+    """The artifact, made by a child process."""
     from dlc.api.isolation import compile_in_child
 
     if hooks.any:
         message = "isolate=True compiles in another process, which cannot be looked into"
         raise InputError(message, code="input/option")
-    made = compile_in_child(source, options, clock.progress)
-    clock.phases += made.phases
-    if made.artifact is None:
-        return None
-    report = dataclasses.replace(made.artifact.report, phases=tuple(clock.phases))
-    return dataclasses.replace(made.artifact, report=report)
+    artifact = compile_in_child(source, options, clock.progress)
+    clock.phases += artifact.report.phases
+    report = dataclasses.replace(artifact.report, phases=tuple(clock.phases))
+    return dataclasses.replace(artifact, report=report)
 
 
 def refuse_unavailable(options: Options) -> None:
@@ -222,10 +217,8 @@ def _compile(
     if dump is not None:
         dump("program.txt", program_text(program))
         dump("fusion.txt", decisions_text(program))
-    hosts = host_reports(program)
     if options.strict:
-        refuse_hosts(hosts)
-    log_hosts(model.name, hosts)
+        refuse_hosts(host_reports(program))
     policy = Policy.of(options.accuracy, options.memory)
     code = clock.run("generate", lambda: generate(program, target, options.limits, policy, debug=debug))
     if dump is not None:

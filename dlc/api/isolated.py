@@ -69,8 +69,6 @@ def _compile(source: Any, folder: Path, options: Options, phases: Any) -> dict[s
         artifact = build(source, options, progress, Hooks())
     except MemoryError:
         raise too_large(options) from None
-    if not artifact.hosts:
-        write_package(artifact.manifest, artifact.members, folder / PACKAGE)
-    report = artifact.report
-    return {"saved": not artifact.hosts, "phases": report.phases, "passes": report.passes}
+    write_package(artifact.manifest, artifact.members, folder / PACKAGE)
+    return {"phases": artifact.report.phases, "passes": artifact.report.passes}
 

@@ -39,16 +39,8 @@ _KEPT = 2000
 PROGRAM = "from dlc.api.isolated import main; main()"
 
 
-@dataclasses.dataclass(frozen=True)
-class Compiled:
-    """What the child made: the artifact, or None where the model cannot be saved (it has host steps)."""
-
-    artifact: Artifact | None
-    phases: tuple[tuple[str, float], ...]
-
-
-def compile_in_child(source: Any, options: Options, progress: Callable[[str], None]) -> Compiled:
-    """Compile `source` in a child process with the limits `compile_seconds` and `compile_bytes`.
+def compile_in_child(source: Any, options: Options, progress: Callable[[str], None]) -> Artifact:
+    """What a child process makes of `source` within the limits `compile_seconds` and `compile_bytes`.
 
     Raises what the child raised; LimitError when a limit ended it; InternalError, with the command that
     makes a small reproducer, when it died.
@@ -67,13 +59,11 @@ def compile_in_child(source: Any, options: Options, progress: Callable[[str], No
         if "error" in answer:
             raise _rebuild(answer["error"], source)
         phases = tuple((phase, seconds) for phase, seconds in answer["phases"])
-        if not answer["saved"]:
-            return Compiled(None, phases)
         # The file is mapped: it lives as long as the model, though its name goes now.
         artifact = from_package(Package.open(folder / PACKAGE))
         passes = tuple((step, seconds) for step, seconds in answer["passes"])
         report = dataclasses.replace(artifact.report, phases=phases, passes=passes)
-        return Compiled(dataclasses.replace(artifact, report=report), phases)
+        return dataclasses.replace(artifact, report=report)
 
 
 def reproducer(source: Any) -> str:
