@@ -39,6 +39,15 @@ def test_an_output_that_is_reshaped_to_others(optimize: int) -> None:
         assert not any(np.shares_memory(y, other) for other in outputs[:index])
 
 
+def test_nothing_reshaped_by_a_shape_of_the_run() -> None:
+    text = """g (float[1, 0, 3] x, int64[2] shape) => (float[?, ?] y)
+        { y = Reshape <allowzero = 1> (x, shape) }"""
+    with compiled(text, 2) as model:
+        for shape in ((0, 4), (5, 0)):
+            (y,) = model(np.zeros((1, 0, 3), np.float32), np.array(shape))
+            assert y.shape == shape
+
+
 def test_an_output_without_elements() -> None:
     """Nothing computes it, but its shape is the run's."""
     text = """g (float[n] x, int64[2] shape) => (float[?, ?] y)

@@ -28,8 +28,11 @@ def reshaped_index(index: Sequence[Symbol], shape: Sequence[Dim], source: Sequen
     """The index into `source` of the element that row-major reshaping puts at `index` of `shape`.
 
     The shapes are cut into the smallest groups of axes with equal products, so that each index depends on few
-    axes: merging and splitting stay affine or a division, whatever the other axes do.
+    axes: merging and splitting stay affine or a division, whatever the other axes do. A source without
+    elements is read at no point.
     """
+    if 0 in source:
+        return [0] * len(source)
     result: list[Dim] = []
     i = j = 0
     while i < len(shape) or j < len(source):
