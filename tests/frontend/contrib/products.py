@@ -135,7 +135,10 @@ def _channels_last() -> Iterator[Structure]:
         name, parameters = some(CONV_ACTIVATIONS, index)
         group = some([2, 1], index)
         x = Operand(("n", "h", "w", 4), normal())
-        w = Operand((6, 4 // group, 3, 3), normal(scale=0.3), constant=index % 2 > 0)
+        # Tools write the weights of NhwcConv with channels last; its description has them first.
+        last = not fused and index != 3
+        filters = (6, 3, 3, 4 // group) if last else (6, 4 // group, 3, 3)
+        w = Operand(filters, normal(scale=0.3), constant=index % 2 > 0)
         bias = Operand((6,), normal(), constant=True) if index % 3 else None
         attributes: dict[str, Any] = {"group": group, **window}
         spelled = ", ".join(
@@ -147,9 +150,10 @@ def _channels_last() -> Iterator[Structure]:
             given_parameters = f", activation_params = {parameters}" if parameters else ""
             spelled += f', activation = "{name}"{given_parameters}'
         operator = "com.microsoft.FusedConv" if fused else "Conv"
-        names = "x1, x2" if bias else "x1"
+        names = "w, x2" if bias else "w"
         judge = f"""
             a = Transpose <perm = [0, 3, 1, 2]> (x0)
+            w = {"Transpose <perm = [0, 3, 1, 2]>" if last else "Identity"} (x1)
             b = {operator} <{spelled}> (a, {names})
             y0 = Transpose <perm = [0, 2, 3, 1]> (b)"""
         yield Structure(op_type, [x, w, bias], IMAGES, Work.CONTRACTION, attributes, judge=judge)

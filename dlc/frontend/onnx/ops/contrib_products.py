@@ -11,6 +11,7 @@ from dlc.frontend.onnx.extension import contrib, kept, refuse, standard
 from dlc.frontend.onnx.geometry import require_equal, reshape, static_ints, transposed
 from dlc.frontend.onnx.operands import require_fits
 from dlc.frontend.onnx.ops.contrib_activations import FUSABLE, fused_activation
+from dlc.ir.dims import known_equal
 from dlc.ir.graph import Value
 from dlc.ir.ops.pointwise import Binary, Unary
 from dlc.ir.ops.reduction import Reduce
@@ -110,18 +111,36 @@ def fused_conv(ctx: NodeContext) -> Value:
 
 @contrib("NhwcConv", (2, 3), " ".join(WINDOW))
 def nhwc_conv(ctx: NodeContext) -> Value:
-    """Conv of an input [N, spatial..., C]; its weights are [M, C / group, kernel...] as in Conv."""
-    return _channels_last_conv(ctx)
+    """Conv of an input [N, spatial..., C] and weights [M, kernel..., C / group].
+
+    That is what onnxruntime's tools write and its kernels read; its description has weights as in Conv, which
+    are taken where they do not fit the other way.
+    """
+    x, w = ctx.required(0), ctx.required(1)
+    rank = w.tensor.rank
+    if rank >= 3 and (_fits(ctx, x, w, rank - 1) or not _fits(ctx, x, w, 1)):
+        w = channels_first(ctx, w)
+    return _channels_last_conv(ctx, w)
+
+
+def _fits(ctx: NodeContext, x: Value, w: Value, axis: int) -> bool:
+    """Whether `axis` of the weights can be that of the channels of x [N, spatial..., C]."""
+    kernel = [extent for place, extent in enumerate(w.tensor.shape) if place not in (0, axis)]
+    wanted = list(ctx.ints("kernel_shape", ()))
+    channels = w.tensor.shape[axis] * ctx.int("group", 1)
+    return known_equal(channels, x.tensor.shape[-1]) and wanted in ([], kernel)
 
 
 @contrib("NhwcFusedConv", (2, 4), " ".join(("activation", "activation_params", *WINDOW)))
 def nhwc_fused_conv(ctx: NodeContext) -> Value:
-    """NhwcConv, plus an optional tensor of the result's shape, then an activation."""
-    return finished(ctx, _channels_last_conv(ctx))
+    """Conv of an input [N, spatial..., C] and weights as in Conv, plus an optional tensor of the result's
+    shape, then an activation.
+    """
+    return finished(ctx, _channels_last_conv(ctx, ctx.required(1)))
 
 
-def _channels_last_conv(ctx: NodeContext) -> Value:
-    x, w, bias = channels_first(ctx, ctx.required(0)), ctx.required(1), ctx.optional(2)
+def _channels_last_conv(ctx: NodeContext, w: Value) -> Value:
+    x, bias = channels_first(ctx, ctx.required(0)), ctx.optional(2)
     return channels_last(ctx, standard(ctx, "Conv", x, w, bias, attributes=kept(ctx, *WINDOW)))
 
 
