@@ -132,11 +132,13 @@ def _is_sound(record: OutputRecord) -> bool:
 
 
 def record(model: CompiledModel, seed: int = 0) -> Json:
-    """A self-test as JSON-compatible data; None where no inputs are found that the model takes, or where its
-    results are random.
+    """A self-test as JSON-compatible data; None where no inputs are found that the model takes, where its
+    results are random, or where an input or output is no tensor of numbers.
 
     Symbolic extents are tried from small to large, and numbers of ids and masks that are safe.
     """
+    if any(spec.is_object for spec in (*model.inputs, *model.outputs)):
+        return None
     for recipes in _attempts(model):
         arrays = {recipe.name: draw(recipe, seed) for recipe in recipes}
         try:

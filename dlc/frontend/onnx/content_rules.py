@@ -21,6 +21,7 @@ from dlc.ir.ops.indexing import Gather, GatherElements, GatherND, ScatterElement
 from dlc.ir.ops.movement import Concat, DimTensor, Expand, Pad, Range, Reshape, Slice, Tile, Transpose, Trilu
 from dlc.ir.ops.pointwise import Binary, Cast, Clip, Compare, Unary, Where
 from dlc.ir.ops.reduction import Cumulative, Reduce
+from dlc.ir.types import TensorType
 
 _Contents: TypeAlias = "Sequence[DimArray | None]"
 _Assume = Callable[[Guard], bool]
@@ -42,6 +43,8 @@ def apply_rule(node: Node, contents: _Contents, assume: _Assume) -> list[DimArra
     if not any(content is not None for content in contents):
         return unknown
     operand = node.inputs[0]
+    if operand is not None and not isinstance(operand.type, TensorType):
+        return unknown
     arithmetic = Arithmetic(operand.tensor.dtype if operand is not None else DType.I64, assume)
     result = _result(node, contents, arithmetic)
     return unknown if result is None else [result]

@@ -41,6 +41,13 @@ OLDEST_OPSET = 1
 NEWEST_OPSET = 28
 
 
+#: Operators that take a tensor whose rank only the run tells: they pass it on.
+_TAKE_ANY_RANK = frozenset(
+    "Identity If Loop Optional OptionalGetElement OptionalHasElement "
+    "SequenceConstruct SequenceInsert SequenceMap".split()
+)
+
+
 class _Poisoned(Exception):
     """A node reads the result of one that could not be imported."""
 
@@ -264,6 +271,10 @@ class GraphImporter:
             if form is not None and form.function is not None:
                 return list(self._call(form.function, node, operands, name, scope, form.defaults))
             return self._refuse(node, name, domain, opset, operands)
+        for operand in operands:
+            is_open = operand is not None and isinstance(operand.type, OpenTensorType)
+            if operand is not None and is_open and node.op_type not in _TAKE_ANY_RANK:
+                raise NotATensorError(operand)
         attributes = decode_all(node.attribute, self.tensors, scope.attributes)
         ctx = NodeContext(self, node.op_type, domain, opset, name, operands, attributes, node.output, scope)
         results = importer(ctx)

@@ -5,12 +5,16 @@ onnxruntime and the vectorized loops of NumPy give on x86-64, on every machine.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from dlc.errors import InputError, printable
 from dlc.ir.dtypes import DType, Kind, from_numpy
 from dlc.ir.operator import Array
 
 _SATURATING = frozenset({DType.F8E4M3FN, DType.F8E4M3FNUZ, DType.F8E5M2, DType.F8E5M2FNUZ})
+_SPECIAL_TEXTS = {"inf": "INF", "-inf": "-INF", "nan": "NaN"}
 _NATIVE_FLOATS = frozenset({DType.F64, DType.F32, DType.F16})
 
 
@@ -118,12 +122,21 @@ def _to_exponent(array: Array, saturate: bool, round_mode: str) -> Array:
 
 
 def _parse(array: Array, to: DType) -> Array:
-    """Numbers from decimal text; INF and NAN in any case are the special values."""
+    """Numbers from decimal text; INF and NAN in any case are the special values. InputError for all else."""
+    read: Callable[[str], float | int] = float
     if to.is_integer:
-        numbers = np.array([_parse_integer(text) for text in array.reshape(-1)], dtype=object)
         low, high = integer_range(to)
-        return np.array([min(max(n, low), high) for n in numbers], dtype=to.numpy).reshape(array.shape)
-    return np.array([float(text) for text in array.reshape(-1)], dtype=np.float64).reshape(array.shape)
+
+        def read(text: str) -> int:
+            return min(max(_parse_integer(text), low), high)
+
+    numbers = []
+    for text in array.reshape(-1).tolist():
+        try:
+            numbers.append(read(text))
+        except (ValueError, OverflowError):
+            raise InputError(f"{printable(repr(text), 60)} cannot be read as {to.text}") from None
+    return np.array(numbers, to.numpy if to.is_integer else np.float64).reshape(array.shape)
 
 
 def _parse_integer(text: str) -> int:
@@ -134,6 +147,13 @@ def _parse_integer(text: str) -> int:
 
 
 def _print(array: Array) -> Array:
-    """Numbers as the shortest decimal text that reads back the same; bools as True and False."""
-    shown = np.array([str(number) for number in array.reshape(-1)], dtype=object)
+    """Numbers as the shortest decimal text that reads back the same; bools as 1 and 0."""
+    numbers = array.astype(np.uint8) if array.dtype == np.bool_ else array
+    shown = np.empty(array.size, object)
+    shown[:] = [_number_text(str(number)) for number in numbers.reshape(-1)]
     return shown.reshape(array.shape)
+
+
+def _number_text(text: str) -> str:
+    """A number as the standard and onnxruntime write it, from NumPy's text."""
+    return _SPECIAL_TEXTS.get(text, text).removesuffix(".0")

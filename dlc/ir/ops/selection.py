@@ -50,7 +50,7 @@ class Distinct(Operator):
     Results: the position of the first of each group of equal rows (i64[n]), the group of each row (i64[n]),
     the number of rows of each group (i64[n]), the number of groups (i64 scalar). Groups come in the order of
     their rows, compared element by element, when `sorted`, else in that of their first occurrence. NaN equals
-    NaN and counts as larger than every number, as in NumPy; 0 equals -0.
+    NaN and counts as larger than every number, as in NumPy; 0 equals -0. Strings compare by code points.
     """
 
     sorted: bool
@@ -60,12 +60,14 @@ class Distinct(Operator):
     def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
         (x,), _ = take(inputs, 1)
         require_rank(x, 2, "the operand")
-        require_dtype(x, NUMBERS | {DType.BOOL}, "the operand")
+        require_dtype(x, NUMBERS | {DType.BOOL, DType.STRING}, "the operand")
         vector = TensorType(DType.I64, x.shape[:1])
         return vector, vector, vector, TensorType(DType.I64, ())
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
         x = given(inputs[0])
+        if x.dtype.kind == "O":  # the order of strings as numbers
+            x = np.unique(x, return_inverse=True)[1].reshape(x.shape)
         x = x.astype(compute_dtype(x.dtype), copy=False)
         rows = len(x)
         order = np.lexsort(x.T[::-1]) if x.shape[1] else np.arange(rows)

@@ -102,13 +102,11 @@ def test_text() -> None:
     check_node("Cast", [text], attributes={"to": code(np.float32)}, opset=13)
     whole = np.array(["7", "-12"], dtype=object)
     check_node("Cast", [whole], attributes={"to": code(np.int64)}, opset=13)
-    check_node(
-        "Cast",
-        [np.array([1.5, 0.1, -3.0], np.float32)],
-        attributes={"to": onnx.TensorProto.STRING},
-        opset=13,
-        onnxruntime=False,
-    )  # which prints "-3" for -3.0
+    numbers = [np.array([1.5, 0.1, -3.0, np.inf, -np.inf, np.nan], np.float32), np.array([True, False])]
+    for x in (*numbers, np.array([1, -2, 2**40])):
+        attributes = {"to": onnx.TensorProto.STRING}
+        # The reference prints "-3.0", "inf" and "True".
+        check_node("Cast", [x], attributes=attributes, opset=13, reference=False)
 
 
 def test_a_cast_to_its_own_type_is_nothing() -> None:

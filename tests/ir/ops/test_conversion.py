@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from dlc.errors import InputError
 from dlc.ir.dtypes import DType, Kind
 from dlc.ir.ops.conversion import convert, float_limit, integer_range
 
@@ -181,8 +182,15 @@ def test_text() -> None:
     )
     whole = np.array([["9223372036854775807", "-7"], ["100.5", "1e3"]], dtype=object)
     assert convert(whole, DType.I64).tolist() == [[9223372036854775807, -7], [100, 1000]]
-    numbers = np.array([0.1, 314.125, np.inf], np.float32)
-    assert convert(numbers, DType.STRING).tolist() == ["0.1", "314.125", "inf"]
+    numbers = np.array([0.1, 314.125, -3, -0.0, 1e20, np.inf, -np.inf, np.nan], np.float32)
+    shown = ["0.1", "314.125", "-3", "-0", "1e+20", "INF", "-INF", "NaN"]
+    assert convert(numbers, DType.STRING).tolist() == shown
+    np.testing.assert_array_equal(convert(convert(numbers, DType.STRING), DType.F32), numbers)
+    assert convert(np.array([True, False]), DType.STRING).tolist() == ["1", "0"]
+    assert convert(np.array([[-7]], np.int8), DType.STRING).tolist() == [["-7"]]
+    for wrong in ("Hello World!", "", "nan"):
+        with pytest.raises(InputError, match="cannot be read as i32"):
+            convert(np.array([wrong], object), DType.I32)
 
 
 def test_nothing_is_copied_when_the_type_is_the_same() -> None:

@@ -90,8 +90,6 @@ def unique(ctx: NodeContext) -> Sequence[Value]:
     the sizes of the groups.
     """
     x = ctx.required(0)
-    if x.tensor.dtype is DType.STRING:
-        ctx.unsupported("strings are not compiled")
     order = ctx.int("sorted", 1)
     if order not in (0, 1):
         ctx.fail(f"attribute 'sorted' is {order}, neither 0 nor 1")
