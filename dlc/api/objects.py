@@ -1,7 +1,7 @@
-"""Inputs and outputs that are no tensors of numbers: strings, sequences of tensors, optionals.
+"""Inputs and outputs that are no tensors of numbers: strings, sequences, maps, optionals.
 
-They are what onnxruntime takes and gives: an array of str for strings, a list of arrays for a sequence, the
-value itself or None for an optional.
+They are what onnxruntime takes and gives: an array of str for strings, a list of arrays for a sequence, a
+dictionary of numbers or strings for a map, the value itself or None for an optional.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 from dlc.api.specs import InputBinder, TensorSpec, as_array, to_torch
 from dlc.errors import InputError, printable
 from dlc.ir.dims import Symbol
+from dlc.ir.dtypes import DType
 from dlc.ir.ops.sequences import check_array
 from dlc.ir.reading import Line, read_type
-from dlc.ir.types import NoTensorType, OpenTensorType, OptionalType, SequenceType, TensorType, Type
+from dlc.ir.types import MapType, NoTensorType, OpenTensorType, OptionalType, SequenceType, TensorType, Type
 
 Array = np.ndarray[Any, Any]
 
@@ -70,7 +71,7 @@ def _no_strings(name: str, found: object) -> InputError:
 
 
 class ObjectBinder(InputBinder):
-    """Checks a sequence or optional of type `type_`."""
+    """Checks a sequence, map or optional of type `type_`."""
 
     def __init__(self, spec: TensorSpec, type_: Type) -> None:
         super().__init__(spec, {}, {})
@@ -91,6 +92,8 @@ class ObjectBinder(InputBinder):
                 return [part for part, _ in pairs], any(torch for _, torch in pairs)
             case TensorType() | OpenTensorType():
                 return self._array(value, type_)
+            case MapType():
+                return self._map(value, type_), False
             case NoTensorType():
                 raise self._unfit("nothing", value)
         raise TypeError(f"{type_} is no type of an input")
@@ -113,6 +116,25 @@ class ObjectBinder(InputBinder):
         check_array(array, type_, f"a tensor of input {printable(name)!r}")
         return array, torch
 
+    def _map(self, value: Any, type_: MapType) -> dict[Any, Any]:
+        """A map with Python's numbers, rounded to the type of the values, and strings."""
+        if not isinstance(value, dict):
+            raise self._unfit("a dictionary", value)
+        for part, dtype in ((list(value), type_.key), (list(value.values()), type_.value)):
+            wanted: tuple[type, ...] = (str,)
+            if dtype is not DType.STRING:
+                wanted = (int, np.integer) if dtype.is_integer else (int, float, np.integer, np.floating)
+            for item in part:
+                if not isinstance(item, wanted) or isinstance(item, bool):
+                    raise self._unfit(f"a dictionary with {dtype.text} in that place", item)
+        if type_.value is DType.STRING:
+            return {_key(key): str(item) for key, item in value.items()}
+        try:
+            numbers = np.array(list(value.values()), type_.value.numpy).tolist()
+        except OverflowError:
+            raise self._unfit(f"a dictionary with {type_.value.text}", max(value.values(), key=abs)) from None
+        return {_key(key): number for key, number in zip(value, numbers)}
+
     def _unfit(self, wanted: str, value: Any) -> InputError:
         found = type(value).__name__
         return InputError(
@@ -121,9 +143,13 @@ class ObjectBinder(InputBinder):
         )
 
 
+def _key(key: Any) -> Any:
+    return str(key) if isinstance(key, str) else int(key)
+
+
 def as_torch(result: Any) -> Any:
     """A result with torch tensors for its arrays of numbers."""
     if isinstance(result, list):
         return [as_torch(part) for part in result]
-    strings = result is None or result.dtype.kind == "O"
-    return result if strings else to_torch(result)
+    has_memory = isinstance(result, np.ndarray) and result.dtype.kind != "O"
+    return to_torch(result) if has_memory else result

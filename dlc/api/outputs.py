@@ -55,4 +55,6 @@ class Outputs(Sequence[Any]):
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, dict):
+        return f"{{{len(value)} numbers or strings}}"
     return "None" if value is None else f"{value.dtype}{list(value.shape)}"

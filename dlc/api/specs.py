@@ -18,7 +18,7 @@ from dlc.ir.dtypes import DType, from_text
 class TensorSpec:
     """An input or output: its ONNX name, NumPy dtype and shape, whose extents are numbers or expressions.
 
-    One that is a sequence or optional has its type as text, such as ``seq<f32[?, 3]>``, the dtype of the
+    One that is a sequence, map or optional has its type as text, such as ``seq<f32[?, 3]>``, the dtype of the
     tensors in it, and no shape.
     """
 

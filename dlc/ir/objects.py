@@ -1,4 +1,4 @@
-"""Values that are no tensors of numbers, at run time: arrays of str, lists of arrays, None."""
+"""Values that are no tensors of numbers, at run time: arrays of str, lists of arrays, dictionaries, None."""
 
 from __future__ import annotations
 
@@ -18,4 +18,6 @@ def detached(value: Any) -> Any:
     """A value that shares nothing that can change with `value`."""
     if isinstance(value, list):
         return [detached(element) for element in value]
+    if isinstance(value, dict):
+        return dict(value)
     return None if value is None else np.array(value, order="C")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -11,8 +11,8 @@ import numpy as np
 from dlc.verify.tolerances import Tolerance, is_float
 
 Array: TypeAlias = np.ndarray[Any, Any]
-#: A tensor, a sequence of them, or the absent value of an optional.
-Value: TypeAlias = Array | Sequence["Value"] | None
+#: A tensor, a map to numbers or strings, a sequence of these, or the absent value of an optional.
+Value: TypeAlias = Array | Mapping[Any, Any] | Sequence["Value"] | None
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,17 @@ class Difference:
 
 
 def compare_values(name: str, actual: Value, expected: Value, tolerance: Tolerance) -> list[Difference]:
-    """The differences of one output: one a tensor, so several for a sequence, named `name[index]`."""
+    """The differences of one output: one a tensor or map, so several for a sequence, named `name[index]`."""
     if expected is None or actual is None:
         if expected is None and actual is None:
             return []
         return [_incomparable(name, expected, tolerance, "a value is absent in one of the two")]
     if isinstance(expected, np.ndarray | np.generic) and isinstance(actual, np.ndarray | np.generic):
         return [compare_arrays(name, np.asarray(actual), np.asarray(expected), tolerance)]
-    if isinstance(expected, np.ndarray) or isinstance(actual, np.ndarray):
-        return [_incomparable(name, expected, tolerance, "a tensor against a sequence")]
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
+        return [_compare_maps(name, actual, expected, tolerance)]
+    if not (isinstance(expected, Sequence) and isinstance(actual, Sequence)):
+        return [_incomparable(name, expected, tolerance, "values of two kinds")]
     if len(actual) != len(expected):
         message = f"{len(actual)} elements in the sequence, {len(expected)} expected"
         return [_incomparable(name, expected, tolerance, message)]
@@ -82,6 +84,18 @@ def compare_arrays(name: str, actual: Array, expected: Array, tolerance: Toleran
     if is_float(expected.dtype):
         return _compare_floats(name, actual, expected, tolerance)
     return _compare_exactly(name, actual, expected, tolerance)
+
+
+def _compare_maps(
+    name: str, actual: Mapping[Any, Any], expected: Mapping[Any, Any], tolerance: Tolerance
+) -> Difference:
+    """The difference between the values of two maps with the same keys; Python's floats count as float32."""
+    keys = sorted(expected)
+    if keys != sorted(actual):
+        return _incomparable(name, None, tolerance, "maps with other keys")
+    arrays = [np.array([values[key] for key in keys]) for values in (actual, expected)]
+    one, other = (array.astype(np.float32) if array.dtype == np.float64 else array for array in arrays)
+    return compare_arrays(name, one, other, tolerance)
 
 
 def ulp_distance(actual: Array, expected: Array) -> Array:

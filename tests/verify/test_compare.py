@@ -80,7 +80,7 @@ def test_scaling_by_a_power_of_two_changes_no_verdict(power: int) -> None:
         (f32(1, 1), f32(1, 1).reshape(2, 1), "shape [2], [2, 1] expected"),
         (f32(1), f32(1).reshape(()), "shape [1], [] expected"),
         (None, f32(1), "absent"),
-        ([f32(1)], f32(1), "a tensor against a sequence"),
+        ([f32(1)], f32(1), "values of two kinds"),
         ([f32(1)], [f32(1), f32(2)], "1 elements in the sequence, 2 expected"),
     ],
 )
@@ -93,6 +93,15 @@ def test_sequences_are_compared_element_by_element() -> None:
     found = compare_values("y", [f32(1), [f32(2)]], [f32(1), [f32(3)]], EXACT)
     assert [(item.name, item.agrees) for item in found] == [("y[0]", True), ("y[1][0]", False)]
     assert compare_values("y", None, None, EXACT) == []
+
+
+def test_maps_are_compared_key_by_key() -> None:
+    (found,) = compare_values("y", [{"a": 1.0, "b": 2.0}], [{"b": 2.0, "a": 1.0}], EXACT)
+    assert found.agrees and found.name == "y[0]" and found.elements == 2
+    (found,) = compare_values("y", {1: 1.0, 2: 2.5}, {1: 1.0, 2: 2.0}, EXACT)
+    assert not found.agrees and found.mismatched == 1
+    (found,) = compare_values("y", {1: 1.0}, {2: 1.0}, EXACT)
+    assert found.problem == "maps with other keys"
 
 
 @pytest.mark.parametrize(

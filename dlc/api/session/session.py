@@ -15,7 +15,7 @@ from dlc.api.load import load
 from dlc.api.model import CompiledModel
 from dlc.api.session.binding import IOBinding
 from dlc.api.session.options import PROVIDER, RunOptions, SessionOptions, check_providers
-from dlc.api.session.values import OrtValue, type_string
+from dlc.api.session.values import OrtValue, object_type_string, type_string
 from dlc.api.specs import TensorSpec
 from dlc.errors import Error, InputError, printable
 
@@ -210,7 +210,8 @@ def _cancel(options: RunOptions | None) -> Any:
 
 def _node_arg(spec: TensorSpec, description: Description) -> NodeArg:
     shape = [_extent(extent, description.dims) for extent in spec.shape]
-    return NodeArg(spec.name, type_string(spec.dtype), shape)
+    text = object_type_string(spec.type) if spec.type else type_string(spec.dtype)
+    return NodeArg(spec.name, text, shape)
 
 
 def _extent(extent: int | str, names: Mapping[str, str]) -> int | str | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from dlc.api.specs import address
+from dlc.api.specs import address, numpy_dtype
 from dlc.errors import InputError, printable
 
 Array = np.ndarray[Any, Any]
@@ -49,6 +50,20 @@ _BY_NUMBER = {number: name for name, (_, number) in _ELEMENTS.items()}
 def type_string(dtype: np.dtype[Any]) -> str:
     """onnxruntime's text for a tensor of `dtype`, such as "tensor(float)"."""
     return f"tensor({_ELEMENTS[dtype.name][0]})"
+
+
+def object_type_string(text: str) -> str:
+    """onnxruntime's text for a type that dlc writes as `text`: "seq(map(string,tensor(float)))"."""
+
+    def tensor(found: re.Match[str]) -> str:
+        return type_string(numpy_dtype(found[1]))
+
+    def mapping(found: re.Match[str]) -> str:
+        return f"map({_ELEMENTS[numpy_dtype(found[1]).name][0]},{type_string(numpy_dtype(found[2]))})"
+
+    text = re.sub(r"(\w+)\[[^]]*\]", tensor, text)
+    text = re.sub(r"map<(\w+), (\w+)>", mapping, text)
+    return text.replace("<", "(").replace(">", ")")
 
 
 def element_dtype(element_type: Any) -> np.dtype[Any]:

@@ -185,8 +185,8 @@ class Signature:
 
 
 def _is_container(info: ValueInfoProto) -> bool:
-    """Whether an input is a sequence or an optional."""
-    return info.type.WhichOneof("value") in ("sequence_type", "optional_type")
+    """Whether an input is a sequence, a map or an optional."""
+    return info.type.WhichOneof("value") in ("sequence_type", "map_type", "optional_type")
 
 
 def _declared_dims(info: ValueInfoProto, what: str) -> list[int | str | None] | None:
