@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: Values of an integer input that may be an id, a mask or a flag: valid as each of them.
 _SAFE_INTEGERS = (0, 2)
 
+#: How often loops run.
+_ITERATIONS = (1, 5)
+
 #: Operators that hand an integer tensor's elements on unchanged.
 _TRANSPARENT = frozenset(
     "Cast Concat Expand Flatten Identity Reshape Slice Squeeze Transpose Unsqueeze".split()
@@ -71,7 +74,10 @@ def model_inputs(model: onnx.ModelProto) -> list[InputSpec]:
 
 
 def index_bounds(graph: onnx.GraphProto) -> dict[str, tuple[int, int]]:
-    """For inputs whose elements index an initializer through Gather: the rows that all their tables have."""
+    """The range of the elements of some inputs: those that index an initializer through Gather take the rows
+    that all their tables have, and trip counts of loops a few iterations. Without an iteration there would be
+    little to compare, and engines disagree about the extents of a stack of nothing.
+    """
     rows = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     inputs = {info.name for info in graph.input}
     sources: dict[str, set[str]] = {name: {name} for name in inputs}
@@ -85,6 +91,8 @@ def index_bounds(graph: onnx.GraphProto) -> dict[str, tuple[int, int]]:
             extent = rows[node.input[0]][axis]
             for name in sources.get(node.input[1], set()):
                 bounds[name] = (0, min(extent, bounds.get(name, (0, extent))[1]))
+        if node.op_type == "Loop":
+            bounds |= dict.fromkeys(sources.get(node.input[0], ()), _ITERATIONS)
     return bounds
 
 

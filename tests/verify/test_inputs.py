@@ -36,6 +36,22 @@ def spec(name: str, dtype: str, *shape: int | str | None) -> InputSpec:
     return InputSpec(name, np.dtype(dtype), shape)
 
 
+def test_loops_run_a_few_times() -> None:
+    """Through a reshape too, whatever the values of other scalars."""
+    text = """<ir_version: 8, opset_import: ["": 18]>
+    main (float[n] x, int64[1] trip, int64 other) => (float[n] y) {
+      count = Squeeze(trip)
+      y = Loop (count, "", x) <body = step (int64 i, bool go, float[n] h) => (bool on, float[n] g) {
+          on = Identity(go)
+          g = Exp(h)
+        }>
+    }"""
+    model = onnx.parser.parse_model(text)
+    assert index_bounds(model.graph) == {"trip": (1, 5)}
+    trips = {int(random_inputs(model_inputs(model), seed)["trip"][0]) for seed in range(30)}
+    assert trips == {1, 2, 3, 4}
+
+
 def test_ids_stay_within_every_table_that_they_index() -> None:
     assert index_bounds(EMBED.graph) == {"ids": (0, 5), "kinds": (0, 2)}
     values = random_inputs(model_inputs(EMBED), seed=3, bindings={"batch": 8, "seq": 32})
