@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 import dlc
-from tests.helpers.control_models import Case
+from dlc.ir.graph import Node
+from dlc.lowering import group
+from dlc.lowering.draft import LoweredKernel, Names
+from dlc.lowering.rules.registry import NotLowered, lower_node
+from tests.helpers.control_models import BREAK_WITH_STACK, GROWING_STATE, Case
 from tests.helpers.judged import CASES, assert_judged_right, runs
 from tests.helpers.loop_models import SCAN_LENGTHS
 from tests.helpers.native import TARGETS
@@ -35,6 +41,29 @@ def test_prepared_calls_may_be_repeated(case: Case) -> None:
             for _ in range(2):
                 outputs = call()
                 assert_judged_right(run, [np.asarray(value) for value in outputs])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_host_steps_stand_in_branches_and_loops(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no kernel is evaluated by NumPy in the middle of the native loop."""
+
+    def without_some(node: Node, names: Names) -> LoweredKernel:
+        if node.op.name in ("Binary", "Unary", "MatMul", "Concat", "Compact", "Distinct"):
+            raise NotLowered("left to the host by a test")
+        return lower_node(node, names)
+
+    monkeypatch.setattr(group, "lower_node", without_some)
+    with dlc.compile(case.model(), threads=1, cache=False) as model:
+        for run in runs(case):
+            assert_judged_right(run, model.run(None, run.feeds))
+
+
+@pytest.mark.parametrize("case", [GROWING_STATE, BREAK_WITH_STACK], ids=lambda case: case.name)
+def test_threads_have_growing_memory_of_their_own(case: Case) -> None:
+    with dlc.compile(case.model(), threads=1, cache=False) as model, ThreadPoolExecutor(4) as pool:
+        every = [run for run in runs(case) for _ in range(20)]
+        for run, results in zip(every, pool.map(lambda run: model.run(None, run.feeds), every)):
+            assert_judged_right(run, results)
 
 
 @pytest.mark.parametrize("shape", [(-2, -3), (-2, 3), (2, -1)])
