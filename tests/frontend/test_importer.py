@@ -445,6 +445,16 @@ def test_a_declared_rank_decides_what_squeeze_drops() -> None:
     assert result.graph.outputs[0].tensor.shape == (4,)
 
 
+def test_a_declared_rank_that_leaves_squeeze_a_choice_decides_nothing() -> None:
+    """Of three axes any one may be the 1; a name that the output has too says which one it is not."""
+    nodes = [helper.make_node("Squeeze", ["x"], ["y"])]
+    result = import_model(model(nodes, [tensor("x", ["a", "b", "c"])], [tensor("y", [None, None])]))
+    assert result.graph.outputs[0].tensor.rank == 3
+    result = import_model(model(nodes, [tensor("x", ["a", "b", "c"])], [tensor("y", ["a", "c"])]))
+    assert result.graph.inputs[0].tensor.shape[1] == 1
+    assert result.graph.outputs[0].tensor.rank == 2
+
+
 def test_type_errors_name_the_node() -> None:
     node = helper.make_node("MatMul", ["x", "x"], ["y"], name="product")
     with pytest.raises(ModelError, match="MatMul") as caught:

@@ -259,7 +259,9 @@ def squeezed_extents(
     """Named dims of inputs that must be 1 for outputs to have the rank that the model declares.
 
     A Squeeze that names no axes drops whatever is 1. Importing assumes that symbolic extents are not; where
-    an output then has more axes than declared, the exporter's example had an extent of 1 there.
+    an output then has more axes than declared, the exporter's example had an extent of 1 there. Where more
+    extents than are too many could be the ones, those that the declaration names are not; if that does not
+    decide, nothing is forced.
     """
     names = {symbol: name for name, symbol in signature.dims.items() if isinstance(symbol, Symbol)}
     squeezed = {guard.left for guard in guards if guard.relation is Relation.NE and guard.right == 1}
@@ -268,12 +270,16 @@ def squeezed_extents(
         tensor = info.type.tensor_type
         if not isinstance(value, Value) or not isinstance(value.type, TensorType):
             continue
-        if tensor.HasField("shape") and len(tensor.shape.dim) < value.type.rank:
-            forced |= {
-                names[dim]: 1
-                for dim in value.type.shape
-                if isinstance(dim, Symbol) and dim in names and dim in squeezed
-            }
+        if not tensor.HasField("shape") or len(tensor.shape.dim) >= value.type.rank:
+            continue
+        kept = {dim.dim_param for dim in tensor.shape.dim}
+        found = [
+            names[dim]
+            for dim in value.type.shape
+            if isinstance(dim, Symbol) and dim in names and dim in squeezed and dim.name not in kept
+        ]
+        if len(found) == value.type.rank - len(tensor.shape.dim):
+            forced |= dict.fromkeys(found, 1)
     return forced
 
 
