@@ -8,6 +8,7 @@ tensors of numbers and of the symbols.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -158,11 +159,11 @@ def _view(operand: Operand, pointer: int, env: Mapping[str, int]) -> np.ndarray[
     assert isinstance(operand.type, TensorType)
     shape = tuple(evaluate(extent, env) for extent in operand.type.shape)
     dtype = operand.type.dtype.numpy
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     if not count:
         return np.empty(shape, dtype)
-    memory = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(pointer)
-    view: np.ndarray[Any, Any] = np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
+    memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(pointer)
+    view: np.ndarray[Any, Any] = np.ndarray(shape, dtype, memory)  # type: ignore[arg-type]
     return view
 
 

@@ -1,6 +1,6 @@
 """The labels of classes that classifiers give.
 
-What is computed are positions of labels; the labels are gathered by these.
+What is computed are positions of labels; numbers are gathered by these, strings put there by the host.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.operator import Array
 from dlc.ir.ops.indexing import Gather
+from dlc.ir.ops.maps import StringAt
 from dlc.ir.ops.pointwise import Cast, Compare
 from dlc.ir.ops.reduction import ArgReduce
 
@@ -51,8 +52,9 @@ class Labels:
         """The labels at `positions`, i64 of any shape."""
         if np.array_equal(self.labels, np.arange(len(self))):
             return positions
-        dtype = DType.STRING if self.labels.dtype == object else DType.I64
-        return ctx.add(Gather(0), ctx.builder.constant(self.labels, "labels", dtype), positions)
+        if self.labels.dtype == object:
+            return ctx.add(StringAt(tuple(self.labels.tolist())), positions)
+        return ctx.add(Gather(0), ctx.builder.constant(self.labels, "labels"), positions)
 
 
 def winner(ctx: NodeContext, scores: Value, least: float) -> Value:

@@ -9,7 +9,7 @@ from dlc.ir.dtypes import DType, from_numpy
 from dlc.ir.graph import Value
 from dlc.ir.operator import Array
 from dlc.ir.ops.indexing import Gather
-from dlc.ir.ops.maps import StringIndex
+from dlc.ir.ops.maps import StringAt, StringIndex
 from dlc.ir.ops.movement import Expand
 from dlc.ir.ops.pointwise import Binary, Cast, Clip, Compare, Unary, Where
 
@@ -48,7 +48,10 @@ def _strings(ctx: NodeContext, x: Value, keys: Array, values: Array, default: Ar
         position, values = ctx.add(StringIndex(tuple(first)), x), values[list(first.values())]
     else:
         position = look_up(ctx, x, keys, np.arange(len(keys)), np.array(len(keys)))
-    return ctx.add(Gather(0), _constant(ctx, np.append(values, default)), position)
+    values = np.append(values, default)
+    if _dtype(values) is DType.STRING:
+        return ctx.add(StringAt(tuple(values.tolist())), position)
+    return ctx.add(Gather(0), _constant(ctx, values), position)
 
 
 def _numbers(ctx: NodeContext, x: Value, keys: Array, values: Array, default: Array) -> Value:

@@ -33,6 +33,30 @@ class StringIndex(StringOperator):
         return (mapped(lambda text: positions.get(text, absent), given(inputs[0]), np.int64),)
 
 
+@dataclasses.dataclass(frozen=True)
+class StringAt(StringOperator):
+    """The string of `texts` at each position, i64 from 0 on."""
+
+    texts: tuple[str, ...]
+
+    def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
+        (positions,) = inputs
+        if not isinstance(positions, TensorType) or positions.dtype is not DType.I64:
+            raise InferenceError(f"the operand must be positions of type i64, but is {positions}")
+        return (TensorType(DType.STRING, positions.shape),)
+
+    def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
+        positions = given(inputs[0])
+        result = np.empty(positions.shape, object)
+        result[...] = _table(self.texts)[positions]
+        return (result,)
+
+
+@functools.lru_cache(64)
+def _table(texts: tuple[str, ...]) -> Array:
+    return np.array([*texts, None], object)[:-1]
+
+
 @functools.lru_cache(64)
 def _positions(keys: tuple[str, ...]) -> dict[str, int]:
     return {key: position for position, key in enumerate(keys)}

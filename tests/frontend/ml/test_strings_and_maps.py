@@ -82,7 +82,7 @@ def test_trees(rows: int, classes: int) -> None:
         "TreeEnsembleClassifier",
         features(growth, rows, np.float32, 2),
         attributes,
-        {"Gather"},
+        {"StringAt"},
         3,
         symbolic=True,
     )
@@ -92,7 +92,7 @@ def test_trees(rows: int, classes: int) -> None:
 def test_linear_models(scores: int) -> None:
     attributes = {"coefficients": rng.standard_normal(3 * scores).tolist(), "intercepts": [0.25] * scores}
     attributes["classlabels_strings"] = ["w", "x", "y", "z"][: max(scores, 2)]
-    check("LinearClassifier", rng.standard_normal((7, 3)).astype(np.float32), attributes, {"Gather"})
+    check("LinearClassifier", rng.standard_normal((7, 3)).astype(np.float32), attributes, {"StringAt"})
 
 
 def test_machines() -> None:
@@ -105,7 +105,7 @@ def test_machines() -> None:
         "rho": [0.1, -0.1, 0.2],
         "classlabels_strings": ["u", "v", "w"],
     }
-    check("SVMClassifier", rng.standard_normal((9, 3)).astype(np.float32), attributes, {"Gather"})
+    check("SVMClassifier", rng.standard_normal((9, 3)).astype(np.float32), attributes, {"StringAt"})
 
 
 # --- encoders
@@ -133,17 +133,17 @@ def test_numbers_to_strings(count: int) -> None:
     x = np.array([*keys, -1, 7]).reshape(-1, 2)
     for version in (2, 4):
         attributes = {"keys_int64s": keys, "values_strings": values}
-        check("LabelEncoder", x, attributes, {"Gather"}, version)
-    check("LabelEncoder", np.arange(-1, 4), {"classes_strings": ["p", "q"]}, {"Gather"}, 1)
+        check("LabelEncoder", x, attributes, {"StringAt"}, version)
+    check("LabelEncoder", np.arange(-1, 4), {"classes_strings": ["p", "q"]}, {"StringAt"}, 1)
     attributes = {"cats_strings": values, "cats_int64s": keys, "default_string": "?"}
-    check("CategoryMapper", x, attributes, {"Gather"})
+    check("CategoryMapper", x, attributes, {"StringAt"})
     floats = {"keys_floats": [0.5, np.nan, -1.0], "values_strings": ["half", "none", "minus"]}
-    check("LabelEncoder", np.array([np.nan, 0.5, 0], np.float32), floats, {"Gather"}, 4)
+    check("LabelEncoder", np.array([np.nan, 0.5, 0], np.float32), floats, {"StringAt"}, 4)
 
 
 def test_strings_to_strings() -> None:
     attributes = {"keys_strings": ["a", "d"], "values_strings": ["A", "D"], "default_string": "-"}
-    check("LabelEncoder", WORDS, attributes, {"StringIndex", "Gather"}, 2, True)
+    check("LabelEncoder", WORDS, attributes, {"StringIndex", "StringAt"}, 2, True)
 
 
 def test_tensors_of_strings() -> None:

@@ -13,7 +13,7 @@ from dlc.ir.dims import Symbol
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Graph
 from dlc.ir.operator import InferenceError
-from dlc.ir.ops.maps import CastMap, DictVectorizer, StringIndex, ZipMap
+from dlc.ir.ops.maps import CastMap, DictVectorizer, StringAt, StringIndex, ZipMap
 from dlc.ir.parse import parse
 from dlc.ir.text import to_text
 from dlc.ir.types import (
@@ -68,6 +68,13 @@ def test_string_index() -> None:
     words = np.array([["b", "c"], ["a", ""]], object)
     assert evaluate(StringIndex(("a", "b")), words).tolist() == [[1, 2], [0, 2]]
     assert evaluate(StringIndex(()), words).tolist() == [[0, 0], [0, 0]]
+
+
+def test_string_at() -> None:
+    table = StringAt(("a", "bc"))
+    assert evaluate(table, np.array([[1, 0], [1, 1]])).tolist() == [["bc", "a"], ["bc", "bc"]]
+    scalar = evaluate(table, np.array(1))
+    assert scalar.shape == () and scalar.item() == "bc" and scalar.dtype == object
 
 
 def test_zip_map() -> None:
