@@ -213,3 +213,13 @@ def test_contents_of_shapes_pass_through_a_gather():
     imported = import_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])).graph
     assert [to_text(dim) for dim in imported.outputs[0].tensor.shape] == ["m", "n", "3"]
     assert [node.op.name for node in imported.nodes] == ["Reshape"]
+
+
+def test_strings_are_not_combined():
+    inputs = [np.array(["a", "b"], dtype=object), np.array([0]), np.array(["c"], dtype=object)]
+    with pytest.raises(ModelError, match="does not combine strings"):
+        import_model(one_node_model("ScatterElements", inputs, 1, {"reduction": "add"}, 18))
+    columns = np.full((1, 5, 5), "a", dtype=object)
+    inputs = [columns, np.array([5, 5]), np.array([1, 5])]
+    with pytest.raises(ModelError, match="strings"):
+        import_model(one_node_model("Col2Im", inputs, 1, {}, 18, constants=(1, 2)))

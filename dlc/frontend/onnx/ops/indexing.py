@@ -60,6 +60,8 @@ def _reduction(ctx: NodeContext) -> str:
     known = 5 if ctx.opset >= 18 else 3 if ctx.opset >= 16 else 1
     if reduction not in REDUCTIONS[:known]:
         ctx.fail(f"reduction {reduction!r} does not exist at opset {ctx.opset}")
+    if reduction != "none" and ctx.required(0).tensor.dtype is DType.STRING:
+        ctx.fail(f"reduction {reduction!r} does not combine strings")
     return reduction
 
 

@@ -128,6 +128,8 @@ def col2im(ctx: NodeContext) -> Value:
     """
     x, image, block = ctx.required(0), ctx.dims(1), static_ints(ctx, 2, "the extents of the block")
     rank = len(image)
+    if x.tensor.dtype is DType.STRING:
+        ctx.fail("the sums of strings mean nothing")
     if x.tensor.rank != 3 or len(block) != rank or not rank:
         ctx.fail(f"columns {x.type} do not fit an image of {rank} axes and a block of {len(block)}")
     dilations, strides = (ctx.ints(key, (1,) * rank) for key in ("dilations", "strides"))
