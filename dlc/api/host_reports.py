@@ -37,7 +37,7 @@ def cost(step: Host) -> str:
     size: Dim = sum((b.type.elements * b.type.dtype.itemsize for b in buffers(places)), start=0)
     objects = sum(isinstance(place, ObjectSlot) for place in places)
     parts = [f"{_number(operations)} operations"] if operations != 0 else []
-    parts += [f"{_number(size)} bytes"] if size != 0 else []
+    parts += [f"{_number(size)} byte{'s' * (size != 1)}"] if size != 0 else []
     parts += [f"{objects} object{'s' * (objects > 1)}"] if objects else []
     return ", ".join(parts) or "nothing"
 

@@ -48,12 +48,20 @@ def from_package(package: Package) -> Artifact:
     members = {name: package.member(name) for name in package.members if name != "manifest.json"}
     try:
         interface = _interface(json.loads(bytes(package.member(INTERFACE_MEMBER))))
-        report = Report.from_dict(json.loads(bytes(package.member(REPORT_MEMBER))) | {"phases": []})
     except (ValueError, TypeError, KeyError) as error:
         raise PackageError(f"the package's description is damaged: {error}") from None
+    report = stored_report(package)
     constants = [package.constant(constant) for constant in manifest.constants]
     hosts = from_members(members)
     return Artifact(manifest, members, interface, constants, code[0], report, hosts, target.name)
+
+
+def stored_report(package: Package) -> Report:
+    """The report of the compilation, without its phases; PackageError where it is damaged."""
+    try:
+        return Report.from_dict(json.loads(bytes(package.member(REPORT_MEMBER))) | {"phases": []})
+    except (ValueError, TypeError, KeyError) as error:
+        raise PackageError(f"the package's report is damaged: {error}") from None
 
 
 def _interface(data: dict[str, Any]) -> Interface:

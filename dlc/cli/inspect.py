@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import dlc
 from dlc.cli.models import is_package
 from dlc.cli.output import Output
 from dlc.cli.parameters import EXISTING_FILE, dim_option, json_option
 from dlc.cli.stages import STAGES, Stages
 from dlc.errors import printable
 from dlc.options import ShapeSpec
+
+if TYPE_CHECKING:
+    from dlc.runtime.manifest import TensorInfo
 
 _LINE_LIMIT = 100_000
 
@@ -65,7 +69,7 @@ def command(
 
 
 def summary(model: Path, dims: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-    """The model's interface, identity and operator counts."""
+    """The model's interface, identity and operator counts, and the nodes that would run on the host."""
     from dlc.frontend.onnx.importer import import_model
 
     imported = import_model(model, shapes=dims)
@@ -83,6 +87,7 @@ def summary(model: Path, dims: Mapping[str, ShapeSpec]) -> dict[str, Any]:
         "outputs": {name: str(value.type) for name, value in results},
         "symbols": dict(meta.dim_names),
         "operators": dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
+        "hosts": [str(host) for host in dlc.check(model, shapes=dims).hosts],
     }
 
 
@@ -93,11 +98,17 @@ def _summary_lines(data: Mapping[str, Any]) -> list[str]:
     for title in ("inputs", "outputs", "symbols", "operators"):
         lines.append(title)
         lines += [f"  {printable(key)}: {printable(str(value))}" for key, value in data[title].items()]
-    return lines
+    return lines + _host_lines(data["hosts"])
+
+
+def _host_lines(hosts: Sequence[str]) -> list[str]:
+    """The nodes that run on the host, if there are any."""
+    return ["on the host", *(f"  {printable(host, 500)}" for host in hosts)] if hosts else []
 
 
 def package_summary(path: Path) -> dict[str, Any]:
     """What a package says of itself."""
+    from dlc.api.load import stored_report
     from dlc.api.selftest import KEY
     from dlc.runtime.package import Package
 
@@ -108,8 +119,8 @@ def package_summary(path: Path) -> dict[str, Any]:
             "sha256": manifest.model.sha256,
             "dlc": manifest.dlc,
             "opsets": dict(manifest.model.opsets),
-            "inputs": {info.name: f"{info.dtype}{list(info.shape)}" for info in manifest.inputs},
-            "outputs": {info.name: f"{info.dtype}{list(info.shape)}" for info in manifest.outputs},
+            "inputs": {info.name: _type_text(info) for info in manifest.inputs},
+            "outputs": {info.name: _type_text(info) for info in manifest.outputs},
             "symbols": {
                 s.name: f"{s.minimum}..{'' if s.maximum is None else s.maximum}" for s in manifest.symbols
             },
@@ -117,7 +128,12 @@ def package_summary(path: Path) -> dict[str, Any]:
             "members": dict(package.members),
             "constants": len(manifest.constants),
             "self_test": KEY in manifest.extra,
+            "hosts": list(map(str, stored_report(package).hosts)),
         }
+
+
+def _type_text(info: TensorInfo) -> str:
+    return info.type or f"{info.dtype}{list(info.shape)}"
 
 
 def _package_lines(data: Mapping[str, Any]) -> list[str]:
@@ -128,4 +144,4 @@ def _package_lines(data: Mapping[str, Any]) -> list[str]:
     for title in ("inputs", "outputs", "symbols", "targets", "members"):
         lines.append(title)
         lines += [f"  {printable(key)}: {printable(str(value), 500)}" for key, value in data[title].items()]
-    return lines
+    return lines + _host_lines(data["hosts"])

@@ -10,7 +10,6 @@ import dlc
 from dlc.options import ShapeSpec
 
 if TYPE_CHECKING:
-    from dlc.verify.compare import Array
     from dlc.verify.inputs import InputSpec
 
 
@@ -34,13 +33,17 @@ def model_inputs(
     dims: Mapping[str, ShapeSpec],
     inputs: Path | None,
     seed: int,
-) -> dict[str, Array]:
-    """The arrays of the .npz file `inputs`, or random ones; `dims` gives the extents of symbols."""
+) -> dict[str, Any]:
+    """The values of the .npz file `inputs`, or random ones; `dims` gives the extents of symbols.
+
+    An optional that the file leaves out has no value.
+    """
     from dlc.verify.inputs import load_inputs, random_inputs
     from dlc.verify.verification import typical_extents
 
     if inputs is not None:
-        return load_inputs(inputs)
+        absent = {spec.name: None for spec in model.inputs if spec.type.startswith("optional<")}
+        return {**absent, **load_inputs(inputs)}
     specs = _specs(path, model)
     return random_inputs(specs, seed, typical_extents(dims, {spec.name for spec in specs}))
 
@@ -48,9 +51,15 @@ def model_inputs(
 def _specs(path: Path, model: dlc.CompiledModel) -> list[InputSpec]:
     import numpy as np
 
-    from dlc.verify.inputs import InputSpec, model_inputs as onnx_inputs
+    from dlc.api.objects import type_of
+    from dlc.verify.inputs import InputSpec, model_inputs as onnx_inputs, of_type
     from dlc.verify.verification import load_model
 
     if not is_package(path):
         return onnx_inputs(load_model(path))
-    return [InputSpec(spec.name, np.dtype(spec.dtype), tuple(spec.shape)) for spec in model.inputs]
+    return [
+        of_type(spec.name, type_of(spec.type, {}))
+        if spec.type
+        else InputSpec(spec.name, np.dtype(spec.dtype), tuple(spec.shape))
+        for spec in model.inputs
+    ]

@@ -63,12 +63,25 @@ def command(
     if trapped is not None:
         return _trap(model, trapped, values, dims, options, output)
     results = compiled(values)
-    arrays = {spec.name: results[index] for index, spec in enumerate(compiled.outputs)}
+    arrays = spread({spec.name: results[index] for index, spec in enumerate(compiled.outputs)})
     if target is not None:
         _save(target, arrays)
-    described = [describe(name, array) for name, array in arrays.items()]
+    described = [describe(name, value) for name, value in arrays.items()]
     output.result({"outputs": described}, *(_line(item) for item in described))
     return ExitCode.OK
+
+
+def spread(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Outputs, those of a sequence ``s`` one by one as ``s[0]``, ``s[1]`` and so on; optionals without a
+    value are left out.
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, list):
+            found |= spread({f"{name}[{index}]": part for index, part in enumerate(value)})
+        elif value is not None:
+            found[name] = value
+    return found
 
 
 def _trap(
@@ -87,10 +100,12 @@ def _trap(
     return ExitCode.OK if report else ExitCode.DIFFERS
 
 
-def describe(name: str, array: Array) -> dict[str, Any]:
+def describe(name: str, array: Any) -> dict[str, Any]:
     """Dtype, shape, and for numbers the extremes, the mean and how many are NaN or infinite."""
     import numpy as np
 
+    if isinstance(array, dict):
+        return {"name": name, "dtype": "map", "shape": [len(array)]}
     described: dict[str, Any] = {"name": name, "dtype": array.dtype.name, "shape": list(array.shape)}
     if array.dtype.kind in "OUS" or array.size == 0:
         return described

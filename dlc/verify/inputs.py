@@ -8,6 +8,8 @@ input to a model does not change the values of the others.
 from __future__ import annotations
 
 import ast
+import itertools
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlc.errors import InputError, ShapeError, UnsupportedError, printable
+from dlc.ir.types import OpenTensorType, OptionalType, SequenceType, Type
 from dlc.verify.compare import Array
 
 if TYPE_CHECKING:
@@ -39,17 +42,22 @@ _TRANSPARENT = frozenset(
 class InputSpec:
     """An input to make values for; a dim is an extent, the name of a symbol, or None.
 
-    `bounds` is the half-open range of integers that the model accepts, where it is known.
+    `bounds` is the half-open range of integers that the model accepts, where it is known. The others describe
+    the tensors of a sequence where `wrapped` holds "sequence"; "optional" stands there for an optional.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...]
     bounds: tuple[int, int] | None = None
+    wrapped: tuple[str, ...] = ()
 
 
 def model_inputs(model: onnx.ModelProto) -> list[InputSpec]:
-    """The inputs of an ONNX model that have no initializer; raises UnsupportedError for non-tensors."""
+    """The inputs of an ONNX model that have no initializer.
+
+    Raises UnsupportedError for kinds other than tensors, and sequences and optionals of them.
+    """
     from onnx import helper
 
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -58,19 +66,42 @@ def model_inputs(model: onnx.ModelProto) -> list[InputSpec]:
     for info in model.graph.input:
         if info.name in weights:
             continue
-        if not info.type.HasField("tensor_type"):
-            raise UnsupportedError(
-                f"input '{printable(info.name)}' is not a tensor", hint="give the inputs in an .npz file"
-            )
-        tensor = info.type.tensor_type
+        type_, wrapped = _unwrapped(info.type)
+        if not type_.HasField("tensor_type"):
+            raise UnsupportedError(f"input '{printable(info.name)}' is no tensor, sequence or optional")
+        tensor = type_.tensor_type
         # Some exporters write -1 for an extent that they do not know.
         dims = tuple(
             dim.dim_value if dim.HasField("dim_value") and dim.dim_value != -1 else dim.dim_param or None
             for dim in tensor.shape.dim
         )
+        if wrapped and not tensor.HasField("shape"):
+            dims = (None,)
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        specs.append(InputSpec(info.name, dtype, dims, bounds.get(info.name)))
+        specs.append(InputSpec(info.name, dtype, dims, bounds.get(info.name), wrapped))
     return specs
+
+
+def _unwrapped(type_: onnx.TypeProto) -> tuple[onnx.TypeProto, tuple[str, ...]]:
+    """The type within sequences and optionals, and these from the outermost on."""
+    wrapped: tuple[str, ...] = ()
+    while (kind := type_.WhichOneof("value")) in ("sequence_type", "optional_type"):
+        wrapped = (*wrapped, "sequence" if kind == "sequence_type" else "optional")
+        type_ = getattr(type_, kind).elem_type
+    return type_, wrapped
+
+
+def of_type(name: str, type_: Type) -> InputSpec:
+    """The input of a package that is a sequence or optional of `type_`."""
+    wrapped: tuple[str, ...] = ()
+    while isinstance(type_, SequenceType | OptionalType):
+        wrapped = (*wrapped, "sequence" if isinstance(type_, SequenceType) else "optional")
+        type_ = type_.element
+    if not isinstance(type_, OpenTensorType):
+        raise UnsupportedError(f"input '{printable(name)}' is no tensor, sequence or optional")
+    shape = (None,) if type_.shape is None else type_.shape
+    dims = tuple(dim if isinstance(dim, int) else None for dim in shape)
+    return InputSpec(name, type_.dtype.numpy, dims, None, wrapped)
 
 
 def index_bounds(graph: onnx.GraphProto) -> dict[str, tuple[int, int]]:
@@ -100,8 +131,10 @@ def random_inputs(
     specs: Sequence[InputSpec],
     seed: int = 0,
     bindings: Mapping[str, int | Sequence[int]] | None = None,
-) -> dict[str, Array]:
+) -> dict[str, Any]:
     """Values for `specs`; `bindings` gives extents to symbols and whole shapes to inputs.
+
+    Sequences get two tensors, optionals a value.
 
     Symbols without a binding take the extent that `default_extent` suggests, the same wherever they occur.
     Raises InputError for a binding that names nothing, ShapeError for a shape of another rank.
@@ -123,7 +156,9 @@ def random_inputs(
     values = {}
     for spec in specs:
         generator = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
-        values[spec.name] = draw(spec, _shape(spec, given.get(spec.name), extents), generator)
+        shape = _shape(spec, given.get(spec.name), extents)
+        drawn = [draw(spec, shape, generator) for _ in range(1 + ("sequence" in spec.wrapped))]
+        values[spec.name] = drawn if "sequence" in spec.wrapped else drawn[0]
     return values
 
 
@@ -152,17 +187,33 @@ def draw(spec: InputSpec, shape: tuple[int, ...], generator: np.random.Generator
     return generator.standard_normal(shape).astype(dtype)
 
 
-def load_inputs(path: str | Path) -> dict[str, Array]:
-    """The arrays of an .npz file (never unpickled); raises InputError if it cannot be read."""
+def load_inputs(path: str | Path) -> dict[str, Any]:
+    """The arrays of an .npz file (never unpickled); raises InputError if it cannot be read.
+
+    Arrays named ``s[0]``, ``s[1]`` and so on are the sequence ``s``.
+    """
     try:
         data = np.load(path, allow_pickle=False)
         if isinstance(data, np.ndarray):
             raise ValueError("a single array without a name; write it with numpy.savez(path, name=array)")
         with data:
-            return {name: data[name] for name in data}
+            return gathered({name: data[name] for name in data})
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         message = f"cannot read inputs from '{printable(str(path))}': {printable(str(error))}"
         raise InputError(message, code="input/file") from None
+
+
+def gathered(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """`arrays` with those named ``s[0]``, ``s[1]`` and so on as one list called ``s``."""
+    values: dict[str, Any] = {}
+    for name, array in arrays.items():
+        found = re.fullmatch(r"(.*)\[(0|[1-9]\d{0,6})\]", name, re.DOTALL)
+        if found is None or f"{found[1]}[0]" not in arrays:
+            values[name] = array
+        elif found[2] == "0":
+            names = (f"{found[1]}[{index}]" for index in itertools.count())
+            values[found[1]] = [arrays[each] for each in itertools.takewhile(arrays.__contains__, names)]
+    return values
 
 
 def _bind_whole_shape(spec: InputSpec, given: int | Sequence[int] | None, extents: dict[str, int]) -> None:

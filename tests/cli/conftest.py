@@ -13,9 +13,10 @@ import onnx
 import pytest
 
 import dlc
+from dlc.api.specs import TensorSpec
 from dlc.cli.app import run
 from dlc.verify.engines import OnnxRuntime
-from dlc.verify.inputs import InputSpec, model_inputs
+from dlc.verify.inputs import model_inputs
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,11 @@ class StandIn:
         self.compiler, self.source, self.options = compiler, Path(source), options
         proto = onnx.load(source)
         self._engine = OnnxRuntime(proto, threads=1)
-        self.inputs = model_inputs(proto)
-        self.outputs = [InputSpec(info.name, self.inputs[0].dtype, ()) for info in proto.graph.output]
+        self.inputs = [
+            TensorSpec(spec.name, spec.dtype, tuple(dim or "?" for dim in spec.shape))
+            for spec in model_inputs(proto)
+        ]
+        self.outputs = [TensorSpec(info.name, self.inputs[0].dtype, ()) for info in proto.graph.output]
 
     def __call__(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(map(self.compiler.fault, self._engine.run(values).values()))

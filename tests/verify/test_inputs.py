@@ -10,7 +10,17 @@ import pytest
 from onnx import numpy_helper
 
 from dlc.errors import InputError, ShapeError, UnsupportedError
-from dlc.verify.inputs import InputSpec, evaluate_dim, index_bounds, load_inputs, model_inputs, random_inputs
+from dlc.ir.dtypes import DType
+from dlc.ir.types import OpenTensorType, SequenceType
+from dlc.verify.inputs import (
+    InputSpec,
+    evaluate_dim,
+    index_bounds,
+    load_inputs,
+    model_inputs,
+    of_type,
+    random_inputs,
+)
 
 EMBED = onnx.parser.parse_model(
     """
@@ -135,12 +145,35 @@ def test_integers_fill_a_safe_range(dtype: str, low: int, high: int) -> None:
     assert (values.min(), values.max(), values.dtype) == (low, high, np.dtype(dtype))
 
 
-def test_inputs_that_are_no_tensors_are_refused() -> None:
+def test_sequences_and_optionals() -> None:
     model = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> g (seq(float[n]) x) => (int64 y) { y = SequenceLength (x) }'
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        "g (seq(float[n,2]) x, optional(seq(int64[])) o, seq(string) s) => (int64 y) { y = SequenceLength (x) }"
     )
-    with pytest.raises(UnsupportedError, match="'x' is not a tensor"):
-        model_inputs(model)
+    specs = model_inputs(model)
+    assert [spec.wrapped for spec in specs] == [("sequence",), ("optional", "sequence"), ("sequence",)]
+    values = random_inputs(specs, bindings={"n": 3})
+    assert [(x.shape, x.dtype) for x in values["x"]] == [((3, 2), np.dtype(np.float32))] * 2
+    assert [x.shape for x in values["o"]] == [(1,)] * 2 and isinstance(values["s"][0].item(), str)
+    assert not np.array_equal(*values["x"])
+    packaged = SequenceType(OpenTensorType(DType.F32, (None, 2)))
+    assert of_type("x", packaged) == InputSpec("x", np.dtype(np.float32), (None, 2), None, ("sequence",))
+
+
+def test_maps_are_refused() -> None:
+    key, value = onnx.TensorProto.STRING, onnx.TypeProto()
+    value.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    info = onnx.ValueInfoProto(name="x", type=onnx.helper.make_map_type_proto(key, value))
+    graph = onnx.helper.make_graph([], "g", [info], [])
+    with pytest.raises(UnsupportedError, match="'x' is no tensor, sequence or optional"):
+        model_inputs(onnx.helper.make_model(graph))
+
+
+def test_sequences_in_files(tmp_path: Path) -> None:
+    arrays = {"s[0]": np.arange(3), "s[1]": np.arange(2), "x[3]": np.ones(1), "y": np.ones(2)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    loaded = load_inputs(tmp_path / "a.npz")
+    assert set(loaded) == {"s", "x[3]", "y"} and [x.tolist() for x in loaded["s"]] == [[0, 1, 2], [0, 1]]
 
 
 def test_files(tmp_path: Path) -> None:
