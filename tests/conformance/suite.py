@@ -21,6 +21,8 @@ from dlc.api.report import HostReport
 DRAWN = re.compile("test_bernoulli|test_training_dropout(?!_zero_ratio)")
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
+#: Images are decoded only where that is allowed.
+ALLOWED = dlc.Limits(decoded_pixels=1 << 20)
 
 
 @functools.cache
@@ -61,7 +63,7 @@ def _with_constants(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProt
 def _run(
     case: TestCase, model: onnx.ModelProto, sets: list[tuple[list[Any], list[Any]]]
 ) -> list[HostReport]:
-    compiled = dlc.compile(model, threads=1, cache=False)
+    compiled = dlc.compile(model, threads=1, cache=False, limits=ALLOWED)
     for inputs, expected in sets:
         names = [spec.name for spec in compiled.inputs]
         given = [value.name for value in model.graph.input][: len(inputs)]
