@@ -148,7 +148,8 @@ def test_integers_fill_a_safe_range(dtype: str, low: int, high: int) -> None:
 def test_sequences_and_optionals() -> None:
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17]> '
-        "g (seq(float[n,2]) x, optional(seq(int64[])) o, seq(string) s) => (int64 y) { y = SequenceLength (x) }"
+        "g (seq(float[n,2]) x, optional(seq(int64[])) o, seq(string) s) => (int64 y) "
+        "{ y = SequenceLength (x) }"
     )
     specs = model_inputs(model)
     assert [spec.wrapped for spec in specs] == [("sequence",), ("optional", "sequence"), ("sequence",)]
