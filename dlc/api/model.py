@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from dlc.api import selftest
+from dlc.api.arrays import Family, address, as_array, common_family, in_family, to_torch
 from dlc.api.assemble import Artifact
 from dlc.api.collect import Collector
 from dlc.api.hosts import HostRunner
-from dlc.api.objects import ObjectBinder, StringBinder, as_torch, type_of
+from dlc.api.objects import ObjectBinder, StringBinder, type_of
 from dlc.api.outputs import Outputs
 from dlc.api.report import Report
-from dlc.api.specs import InputBinder, TensorSpec, address, as_array, numpy_dtype
+from dlc.api.specs import InputBinder, TensorSpec, numpy_dtype
 from dlc.errors import InputError, PackageError, ResourceError, UnsupportedError, printable
 from dlc.ir.dims import Symbol
 from dlc.runtime.arena import require_memory
@@ -139,14 +140,14 @@ class CompiledModel:
             )
         return [given[name] for name in self._names]
 
-    def _bind(self, values: Sequence[Any]) -> tuple[list[Any], tuple[int, ...], bool]:
-        """The inputs checked, the numbers of the symbols, and whether torch tensors were given."""
+    def _bind(self, values: Sequence[Any]) -> tuple[list[Any], tuple[int, ...], Family | None]:
+        """The inputs checked, the numbers of the symbols, and the library that the outputs shall be of."""
         arrays: list[Any] = []
         numbers = [0] * len(self._symbols)
-        torch = False
+        families = []
         for value, binder in zip(values, self._binders, strict=True):
-            array, is_torch = binder.take(value)
-            torch |= is_torch
+            array, family = binder.take(value)
+            families.append(family)
             for axis, index in binder.reads:
                 numbers[index] = array.shape[axis]
             for element, index in binder.elements:
@@ -157,7 +158,7 @@ class CompiledModel:
             for array, binder in zip(arrays, self._binders, strict=True):
                 if binder.derived:
                     binder.check_derived(array.shape, env)
-        return arrays, tuple(numbers), torch
+        return arrays, tuple(numbers), common_family(families)
 
     def _run(self, values: Sequence[Any], cancel: CancelToken | None = None) -> Outputs:
         """Run on the inputs in their order.
@@ -176,9 +177,11 @@ class CompiledModel:
 
     def _run_any(self, values: Sequence[Any], cancel: CancelToken | None) -> Outputs:
         """Run on whatever can be made an array."""
-        arrays, numbers, torch = self._bind(values)
+        arrays, numbers, family = self._bind(values)
         results = self._call(self._plan(arrays, numbers), arrays, cancel)
-        return Outputs(self._output_names, [as_torch(r) for r in results] if torch else results)
+        if family is not None:
+            results = [in_family(family, result) for result in results]
+        return Outputs(self._output_names, results)
 
     def _plan(self, arrays: Sequence[Any], numbers: tuple[int, ...]) -> _Plan:
         """The plan for these numbers of the symbols; kept where the shapes of `arrays` decide them."""
@@ -229,14 +232,15 @@ class CompiledModel:
     ) -> PreparedModelCall:
         """Bind arrays once: `call = model.prepare({"x": x}); call()` runs on what the arrays hold then.
 
-        `out` gives arrays for outputs, by name; the others are allocated. The arrays are used where they lie:
-        they must be contiguous, and those of `out` must not overlap any other. Strings, sequences and
-        optionals are what they are now. `cancel` is that of :meth:`run`, for every repetition.
+        `out` gives arrays for outputs, by name; the others are allocated. The arrays, or tensors, are used
+        where they lie: they must be contiguous, and those of `out` must not overlap any other. Strings,
+        sequences and optionals are what they are now. `cancel` is that of :meth:`run`, for every repetition.
         """
-        values = [
-            value if spec.is_object else as_array(spec.name, value, spec.dtype)[0]
+        pairs = [
+            (value, None) if spec.is_object else as_array(spec.name, value, spec.dtype)
             for spec, value in zip(self.inputs, self._ordered((), feeds), strict=True)
         ]
+        values = [value for value, _ in pairs]
         arrays, numbers, _ = self._bind(values)
         for array, value, spec in zip(arrays, values, self.inputs, strict=True):
             if array is not value and not spec.is_object:
@@ -277,7 +281,13 @@ class CompiledModel:
             cancel,
             [arrays[index] for index in self._objects],
         )
-        return PreparedModelCall(call, arrays, Outputs(self._output_names, results), self._collector)
+        is_torch = common_family(family for _, family in pairs) is to_torch
+        shown = [
+            out[name] if name in out else in_family(to_torch, result) if is_torch else result
+            for name, result in zip(self._output_names, results)
+        ]
+        outputs = Outputs(self._output_names, shown)
+        return PreparedModelCall(call, arrays + results, outputs, self._collector, is_torch)
 
     # --- the model itself
 
@@ -348,10 +358,12 @@ class PreparedModelCall:
         arrays: list[np.ndarray[Any, Any]],
         outputs: Outputs,
         collector: Collector | None,
+        is_torch: bool,
     ) -> None:
         self._call = call
-        self._arrays = arrays
+        self._arrays = arrays  # live as long as their addresses are used
         self._collector = collector
+        self._is_torch = is_torch
         self.outputs = outputs
 
     def __call__(self) -> Outputs:
@@ -361,6 +373,8 @@ class PreparedModelCall:
         self._call()
         if self._collector is not None:
             made = self._collector(self._call.state())
+            if self._is_torch:
+                made = {index: in_family(to_torch, array) for index, array in made.items()}
             values = [made.get(index, value) for index, value in enumerate(self.outputs)]
             self.outputs = Outputs(self.outputs.names, values)
         return self.outputs
@@ -392,10 +406,12 @@ def _obstacle(manifest: Manifest) -> str | None:
     return None
 
 
-def _writable(spec: TensorSpec, array: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """`array` if it can take an output."""
+def _writable(spec: TensorSpec, value: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """`value` as an array over the same memory, if that can take an output."""
     name = printable(spec.name)
-    if not isinstance(array, np.ndarray) or array.dtype != spec.dtype or array.shape != shape:
+    has_memory = isinstance(value, np.ndarray) or hasattr(value, "__dlpack__")
+    array = as_array(spec.name, value, spec.dtype, "output")[0] if has_memory else None
+    if array is None or array.dtype != spec.dtype or array.shape != shape:
         raise InputError(
             f"out[{name!r}] must be a {spec.dtype} array of shape {list(shape)}", code="input/array"
         )

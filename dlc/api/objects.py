@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dlc.api.specs import InputBinder, TensorSpec, as_array, to_torch
+from dlc.api.arrays import Family, as_array, common_family
+from dlc.api.specs import InputBinder, TensorSpec
 from dlc.errors import InputError, printable
 from dlc.ir.dims import Symbol
 from dlc.ir.dtypes import DType
@@ -30,11 +31,11 @@ def type_of(text: str, symbols: Mapping[str, Symbol]) -> Type:
 class StringBinder(InputBinder):
     """Checks a tensor of strings."""
 
-    def take(self, value: Any) -> tuple[Array, bool]:
+    def take(self, value: Any) -> tuple[Array, Family | None]:
         """`value` as an array of str in C order: an array of str, bytes (UTF-8) or objects that are str, a
         str, or nested lists of them. Raises InputError or ShapeError when it does not fit.
         """
-        return self.check(as_strings(self.spec.name, value)), False
+        return self.check(as_strings(self.spec.name, value)), None
 
 
 def as_strings(name: str, value: Any) -> Array:
@@ -77,35 +78,36 @@ class ObjectBinder(InputBinder):
         super().__init__(spec, {}, {})
         self._type = type_
 
-    def take(self, value: Any) -> tuple[Any, bool]:
-        """`value` as a list of arrays, an array or None, and whether there were torch tensors."""
+    def take(self, value: Any) -> tuple[Any, Family | None]:
+        """`value` as a list of arrays, an array or None, and the library that they are of if not NumPy."""
         return self._taken(value, self._type)
 
-    def _taken(self, value: Any, type_: Type) -> tuple[Any, bool]:
+    def _taken(self, value: Any, type_: Type) -> tuple[Any, Family | None]:
         match type_:
             case OptionalType(element):
-                return (None, False) if value is None else self._taken(value, element)
+                return (None, None) if value is None else self._taken(value, element)
             case SequenceType(element):
                 if not isinstance(value, list | tuple):
                     raise self._unfit("a list of arrays", value)
                 pairs = [self._taken(part, element) for part in value]
-                return [part for part, _ in pairs], any(torch for _, torch in pairs)
+                return [part for part, _ in pairs], common_family(family for _, family in pairs)
             case TensorType() | OpenTensorType():
                 return self._array(value, type_)
             case MapType():
-                return self._map(value, type_), False
+                return self._map(value, type_), None
             case NoTensorType():
                 raise self._unfit("nothing", value)
         raise TypeError(f"{type_} is no type of an input")
 
-    def _array(self, value: Any, type_: TensorType | OpenTensorType) -> tuple[Array, bool]:
+    def _array(self, value: Any, type_: TensorType | OpenTensorType) -> tuple[Array, Family | None]:
         name = self.spec.name
+        family = None
         if value is None:
             raise self._unfit("an array", value)
         if type_.dtype.numpy == np.dtype(object):
-            array, torch = as_strings(name, value), False
+            array = as_strings(name, value)
         else:
-            array, torch = as_array(name, value, type_.dtype.numpy)
+            array, family = as_array(name, value, type_.dtype.numpy)
             array = np.asarray(array, array.dtype.newbyteorder("="), order="C")
             if array.dtype != type_.dtype.numpy:
                 raise InputError(
@@ -114,7 +116,7 @@ class ObjectBinder(InputBinder):
                     code="input/dtype",
                 )
         check_array(array, type_, f"a tensor of input {printable(name)!r}")
-        return array, torch
+        return array, family
 
     def _map(self, value: Any, type_: MapType) -> dict[Any, Any]:
         """A map with Python's numbers, rounded to the type of the values, and strings."""
@@ -145,11 +147,3 @@ class ObjectBinder(InputBinder):
 
 def _key(key: Any) -> Any:
     return str(key) if isinstance(key, str) else int(key)
-
-
-def as_torch(result: Any) -> Any:
-    """A result with torch tensors for its arrays of numbers."""
-    if isinstance(result, list):
-        return [as_torch(part) for part in result]
-    has_memory = isinstance(result, np.ndarray) and result.dtype.kind != "O"
-    return to_torch(result) if has_memory else result

@@ -12,8 +12,8 @@ class Outputs(Sequence[Any]):
     """The outputs of a call, in the model's order: `y[0]`, `y["logits"]`, `logits, = y`, `y.logits` style
     unpacking.
 
-    Entries are NumPy arrays, or torch tensors when the inputs were; lists of them for sequences, and None for
-    an optional without a value.
+    Entries are NumPy arrays, or torch tensors, or another library's arrays where the inputs were (with DLPack
+    and a `from_dlpack`); lists of them for sequences, and None for an optional without a value.
     """
 
     __slots__ = ("_values", "names")

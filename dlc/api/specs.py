@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from dlc.api.arrays import Family, as_array
 from dlc.errors import InputError, ShapeError, printable
 from dlc.ir.dims import Dim, Symbol, evaluate, parse
 from dlc.ir.dtypes import DType, from_text
@@ -66,12 +66,12 @@ class InputBinder:
             else:
                 self.derived.append((axis, parse(extent, symbols)))
 
-    def take(self, value: Any) -> tuple[Any, bool]:
-        """`value` as :meth:`check` gives it, and whether it is a torch tensor."""
+    def take(self, value: Any) -> tuple[Any, Family | None]:
+        """`value` as :meth:`check` gives it, and the library that it is of if not NumPy."""
         if type(value) is np.ndarray:
-            return self.check(value), False
-        array, is_torch = as_array(self.spec.name, value, self.dtype)
-        return self.check(array), is_torch
+            return self.check(value), None
+        array, family = as_array(self.spec.name, value, self.dtype)
+        return self.check(array), family
 
     def check(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """`array` in C order, aligned; InputError or ShapeError when it does not fit."""
@@ -105,93 +105,7 @@ class InputBinder:
         )
 
 
-def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> tuple[np.ndarray[Any, Any], bool]:
-    """`value` as a NumPy array without a copy where possible, and whether it is a torch tensor.
-
-    Python's numbers and lists of them take the input's `dtype` where that is of the same kind. Raises
-    InputError for everything that is no array in this machine's memory.
-    """
-    if isinstance(value, np.ndarray):
-        return value, False
-    kind = type(value).__module__.partition(".")[0]
-    try:
-        if kind == "torch":
-            return _from_torch(name, value), True
-        if isinstance(value, np.generic):
-            return np.asarray(value), False
-        if isinstance(value, int | float | bool | list | tuple):
-            return _from_python(value, dtype), False
-        if hasattr(value, "__dlpack__"):
-            return np.from_dlpack(value), False
-    except (BufferError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"input {printable(name)!r} cannot be read: {printable(str(error))}", code="input/array"
-        ) from None
-    raise InputError(
-        f"input {printable(name)!r} must be an array or tensor, not {type(value).__name__}",
-        code="input/array",
-    )
-
-
-def _from_python(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    array = np.asarray(value)
-    convertible = array.dtype.kind in "biuf" and np.can_cast(array.dtype, dtype, "same_kind")
-    return array.astype(dtype) if convertible or array.size == 0 else array
-
-
-def _from_torch(name: str, tensor: Any) -> np.ndarray[Any, Any]:
-    import torch
-
-    if not isinstance(tensor, torch.Tensor):
-        raise InputError(
-            f"input {printable(name)!r} must be an array or tensor, not {type(tensor).__name__}",
-            code="input/array",
-        )
-    if tensor.requires_grad:
-        raise InputError(
-            f"input {printable(name)!r} requires gradients", hint="pass tensor.detach()", code="input/array"
-        )
-    if tensor.device.type != "cpu":
-        raise InputError(
-            f"input {printable(name)!r} lies on {tensor.device}", hint="pass tensor.cpu()", code="input/array"
-        )
-    if tensor.dtype is torch.bfloat16:
-        import ml_dtypes
-
-        bits: np.ndarray[Any, Any] = tensor.contiguous().view(torch.int16).numpy()
-        return bits.view(ml_dtypes.bfloat16)
-    array: np.ndarray[Any, Any] = tensor.numpy()
-    return array
-
-
-def to_torch(array: np.ndarray[Any, Any]) -> Any:
-    """A torch tensor over the array's memory."""
-    import torch
-
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
-
-
 def numpy_dtype(text: str) -> np.dtype[Any]:
     """The NumPy dtype of an element type's text name."""
     dtype: DType = from_text(text)
     return dtype.numpy
-
-
-#: A view of no bytes of an array, which has its address.
-_START: Any = (ctypes.c_char * 0).from_buffer
-
-
-def address(array: np.ndarray[Any, Any]) -> int:
-    """The address of an array's first element.
-
-    By the buffer interface, a quarter of the time of `array.ctypes`, where that works: not for read-only
-    arrays and for dtypes that buffers do not know.
-    """
-    try:
-        return ctypes.addressof(_START(array))
-    except (TypeError, ValueError):
-        return int(array.ctypes.data)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import dlc
@@ -193,6 +194,44 @@ def test_torch_bfloat16() -> None:
     assert np.array_equal(model(read_only(array))["y"], -array)
 
 
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float16", "uint8", "bool"])
+def test_torch_types(name: str) -> None:
+    import ml_dtypes
+
+    dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(getattr(ml_dtypes, name, name)))
+    x, y = (onnx.helper.make_tensor_value_info(n, dtype, ["n", 2]) for n in "xy")
+    nodes = [
+        onnx.helper.make_node("Transpose", ["x"], ["t"]),
+        onnx.helper.make_node("Transpose", ["t"], ["y"]),
+    ]
+    opsets = [onnx.helper.make_opsetid("", 22)]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [x], [y]), opset_imports=opsets)
+    with dlc.compile(model, cache=False) as compiled:
+        tensor = torch.tensor([[0.0, 1.0], [1.0, 0.5], [2.0, 4.0]]).to(getattr(torch, name))
+        for given in (tensor, tensor[1:], tensor.T.contiguous().T):
+            result = compiled(given)["y"]
+            assert result.dtype is tensor.dtype and torch.equal(result.float(), given.float())
+
+
+def test_torch_tensors_in_prepared_calls(affine: dlc.CompiledModel) -> None:
+    x, y = torch.tensor(X), torch.empty(4, 3)
+    call = affine.prepare({"x": x, "b": B}, {"y": y})
+    outputs = call()
+    assert outputs["y"] is y and isinstance(outputs["z"], torch.Tensor)
+    x += 1
+    call()
+    assert np.array_equal(y.numpy(), affine_outputs(X + 1, B)[0])
+    assert np.allclose(outputs["z"].numpy(), np.tanh(X + 1), atol=1e-6)
+    for bad, words in [
+        (torch.empty(4, 3).requires_grad_(), "output 'y' requires gradients"),
+        (torch.empty(3, 4).T, r"out\['y'\] must be contiguous"),
+        (torch.empty(4, 3, device="meta"), "output 'y' lies on meta"),
+        (x, r"out\['y'\] overlaps"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            affine.prepare({"x": x, "b": B}, {"y": bad})
+
+
 def test_torch_tensors_that_do_not_fit(affine: dlc.CompiledModel) -> None:
     x, b = torch.tensor(X), torch.tensor(B)
     for value, words in [
@@ -200,6 +239,7 @@ def test_torch_tensors_that_do_not_fit(affine: dlc.CompiledModel) -> None:
         (x.to("meta"), "lies on meta"),
         (x.to_sparse(), "cannot be read"),
         (torch.view_as_complex(torch.zeros(4, 3, 2)).conj().imag, "cannot be read"),
+        (torch.nn.Parameter(x.clone()), "pass tensor.detach"),
         (x.double(), "must have dtype float32, not float64"),
         (torch.float32, "not dtype"),
         (torch, "not module"),

@@ -310,6 +310,12 @@ def test_values_by_dlpack() -> None:
     value = dlc.OrtValue.from_dlpack(array)
     assert value.data_type() == "tensor(int64)"
     np.testing.assert_array_equal(np.from_dlpack(value), array)
+    small = dlc.OrtValue.ortvalue_from_shape_and_type([2, 3], TensorProto.BFLOAT16)
+    again = dlc.OrtValue.from_dlpack(small)
+    again.numpy()[0, 1] = 2
+    assert again.numpy().dtype == small.numpy().dtype and small.numpy()[0, 1] == 2
+    with pytest.raises(dlc.InputError, match="no DLPack tensor"):
+        dlc.OrtValue.from_dlpack([1.0])
     assert dlc.OrtValue.ortvalue_from_shape_and_type([2], TensorProto.BFLOAT16).data_type() == (
         "tensor(bfloat16)"
     )

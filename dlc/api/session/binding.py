@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlc.api.arrays import as_array
 from dlc.api.session.values import Array, OrtValue, at_address, element_dtype, require_cpu
-from dlc.api.specs import as_array
 from dlc.errors import InputError, printable
 
 if TYPE_CHECKING:

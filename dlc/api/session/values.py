@@ -10,7 +10,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from dlc.api.specs import address, numpy_dtype
+from dlc.api.arrays import address
+from dlc.api.dlpack import CPU, exporter, from_dlpack
+from dlc.api.specs import numpy_dtype
 from dlc.errors import InputError, printable
 
 Array = np.ndarray[Any, Any]
@@ -134,8 +136,8 @@ class OrtValue:
     def from_dlpack(cls, data: Any, /) -> OrtValue:
         """A value over the memory of any object with the DLPack protocol."""
         try:
-            return cls(np.from_dlpack(data))
-        except (AttributeError, BufferError, RuntimeError, TypeError) as error:
+            return cls(from_dlpack(data))
+        except Exception as error:  # whatever other libraries raise
             raise InputError(f"no DLPack tensor: {printable(str(error))}", code="input/array") from None
 
     def numpy(self) -> Array:
@@ -196,8 +198,7 @@ class OrtValue:
         return np.asarray(self._array, dtype) if not copy else np.array(self._array, dtype)
 
     def __dlpack__(self, **arguments: Any) -> Any:
-        return self._array.__dlpack__(**arguments)
+        return exporter(self._array).__dlpack__(**arguments)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        device: tuple[int, int] = self._array.__dlpack_device__()
-        return device
+        return CPU
