@@ -13,7 +13,7 @@ from dlc.errors import ShapeError
 from dlc.ir.dims import Dim
 from dlc.ir.dtypes import DType
 from dlc.ir.operator import Array, EvaluateDim, InferenceError, Operator, OperatorClass
-from dlc.ir.ops.common import given, take
+from dlc.ir.ops.common import given, require_vector, take
 from dlc.ir.types import TensorType, Type
 
 _MODES = frozenset({"tf", "idf", "tfidf"})
@@ -51,8 +51,8 @@ class TfIdf(Operator):
             raise InferenceError("the mode, a length or the number of skips is out of range")
         if x.rank not in (1, 2) or {pool.rank, starts.rank, outputs.rank} != {1}:
             raise InferenceError(f"the items must be a vector or matrix, but are {x}")
-        if weights is not None and weights.shape != outputs.shape:
-            raise InferenceError(f"the weights {weights} do not fit the outputs {outputs}")
+        if weights is not None:
+            require_vector(weights, outputs.shape[0], "the weights")
         return (TensorType(DType.F32, (*x.shape[:-1], self.size)),)
 
     def flops(self, inputs: Sequence[Type | None], outputs: Sequence[Type]) -> Dim:
