@@ -300,6 +300,7 @@ class ExpressionEmitter:
         base = self.pointers[load.param]
         other = None if load.other is None else self._storage(load.other.dtype, self._done[load.other])
         extra = self._data_offset(param, data, scalar, lanes)
+        scalar = self._where_some(param, data, scalar)
         value = self._read(base, place, extra, element, scalar, lanes, other)
         return b.icmp("ne", value, 0) if load.dtype is DType.BOOL else value
 
@@ -333,10 +334,26 @@ class ExpressionEmitter:
             total = step if total is None else b.add(*self._together(total, step))
         return total
 
+    def _where_some(
+        self, param: Param, data: Sequence[tuple[int, e.Expr]], scalar: t.Value | None
+    ) -> t.Value | None:
+        """The scalar condition of an access at indices from data, which needs an element that they can be
+        clamped to.
+        """
+        for axis, _ in data:
+            extent = param.type.shape[axis]
+            if not is_nonnegative(extent - 1):
+                some = self.b.icmp("sgt", self.dim(extent), 0)
+                scalar = some if scalar is None else self.b.value(self.b.and_(scalar, some), t.i1)
+        return scalar
+
     def _checked_index(
         self, entry: e.Expr, extent: Dim, scalar: t.Value | None, lanes: t.Value | None
     ) -> t.Value:
-        """An index from data, 0 where it is out of range, which is reported (once if nothing masks it)."""
+        """An index from data, 0 where it is out of range, which is reported (once if nothing masks it).
+
+        Of an axis without elements not even 0 is in range: `_where_some` keeps the access away.
+        """
         b, key = self.b, (entry, extent)
         if key in self._checked:
             return self._checked[key]
@@ -476,6 +493,7 @@ class ExpressionEmitter:
             self.emit(entry)
         scalar, lanes = self.conditions(mask)
         extra = self._data_offset(param, data, scalar, lanes)
+        scalar = self._where_some(param, data, scalar)
         self._write(self.pointers[param_name], access.offset(param, dims), extra, value, dtype, scalar, lanes)
 
     def _write(

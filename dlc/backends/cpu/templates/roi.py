@@ -188,6 +188,8 @@ class _RoiAlign:
         # A step more on either side for the rounding of these quotients; invalid samples weigh nothing.
         low = b.smin(b.smax(b.sub(b.smax(low, 1), 2), 0), side.count)
         high = b.smin(b.add(b.smin(self._integer(b.ceil(last)), 1 << 62), 1), side.count)
+        # Without an image there is nothing that a clamped number of one could stand for.
+        high = b.select(b.icmp("sgt", self.frame.emitter.dim(self.form.x.type.elements), 0), high, low)
         return _Samples(side, first, low, b.smax(high, low))
 
     def _corners(self, samples: _Samples, number: t.Value) -> tuple[_Corner, _Corner]:
