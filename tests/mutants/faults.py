@@ -275,8 +275,8 @@ CODE = [
         "the last row of the border is left out",
         "tiled_convolutions",
         "backends.cpu.templates.winograd:_Function._clamped",
-        "(TAPS - 1) * dilation - 1",
-        "(TAPS - 1) * dilation - 2",
+        "(TAPS - 1) * window.dilation",
+        "(TAPS - 1) * window.dilation - 1",
     ),
     Fault(
         "the phases of a dilated convolution are one position apart in both axes",
@@ -397,8 +397,8 @@ RUNTIME = [
         "a symbol is read from another axis",
         "broadcasting",
         "api.model:CompiledModel._bind",
-        "numbers[index] = shape[axis]",
-        "numbers[index] = shape[-1 - axis]",
+        "numbers[index] = array.shape[axis]",
+        "numbers[index] = array.shape[-1 - axis]",
     ),
     Fault(
         "a context keeps the symbols of its first call",

@@ -1,16 +1,22 @@
-"""3x3 convolution by Winograd's algorithm, F(4x4, 3x3) or F(2x2, 3x3), on channels in blocks of 16.
+"""3x3 and 3x3x3 convolution by Winograd's algorithm, F(4x4) or F(2x2), on channels in blocks of 16.
 
 An output tile of m x m positions needs (m + 2)^2 products a channel pair instead of 9 m^2: a quarter for
 m = 4. For a strip of tiles, the inputs are transformed, [point][group][channel block][tile][lane]; then, for
 each panel of output channels, one matrix product a point sums over the input channels, and the products of
 each tile are transformed back and handed to the epilogue. Weights are transformed at compile time, in
-float64. Dilated convolutions run on the images of their phases. Tiles that reach beyond the last position
-read the last ones again and store nothing there.
+float64.
+
+A convolution can be a sum of several views of its input, each with some of the taps, which are added between
+the transforms: the three planes of three-dimensional taps; even and odd rows and columns where every second
+position is left out. Dilated convolutions run on the images of their phases. Tiles that reach beyond the last
+position read the last ones again and store nothing there.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,8 +27,8 @@ from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.templates.convolution import LANES, PREFETCH, input_plane, weight_view
 from dlc.backends.cpu.templates.epilogue import BlockedEpilogue
 from dlc.backends.cpu.templates.normalize import split_blocked_axes
-from dlc.backends.cpu.templates.winograd_plan import Plan
-from dlc.backends.cpu.templates.winograd_transform import TAPS, apply
+from dlc.backends.cpu.templates.winograd_plan import TAPS, AxisView, Plan, View
+from dlc.backends.cpu.templates.winograd_transform import apply, transform_weights
 from dlc.ir.dims import Dim, product
 from dlc.ir.operator import Array
 
@@ -40,22 +46,31 @@ def pack(plan: Plan, weights: Array) -> Array:
 
     Output channels are padded with zeros to whole panels, input channels to whole blocks.
     """
-    view = weight_view(plan.match, weights)[0]  # [outputs, channels, 3, 3]
-    outputs, channels = view.shape[:2]
+    given = weight_view(plan.match, weights)[0]  # [outputs, channels, taps...]
+    outputs, channels = given.shape[:2]
     width, depth = LANES * plan.vectors, plan.channel_blocks * LANES
-    whole = np.zeros((plan.panels * width, depth, TAPS * TAPS), np.float32)
-    whole[:outputs, :channels] = view.reshape(outputs, channels, TAPS * TAPS)
+    whole = np.zeros((plan.panels * width, depth, math.prod(given.shape[2:])), np.float32)
+    whole[:outputs, :channels] = given.reshape(outputs, channels, -1)
+    panels = whole.reshape(plan.panels, width, depth, -1, TAPS, TAPS).transpose(0, 3, 4, 5, 2, 1)
     packed = np.empty((plan.panels, plan.products, depth * width), np.float32)
-    for panel, part in enumerate(whole.reshape(plan.panels, width, depth, TAPS * TAPS)):
-        packed[panel] = plan.transform.weights(part.transpose(2, 1, 0).reshape(TAPS * TAPS, -1))
+    for number, panel in enumerate(panels):
+        start = 0
+        for view in plan.views:
+            taps = panel[view.depth][np.ix_(view.rows.taps, view.columns.taps)]
+            flat = taps.reshape(-1, depth * width)
+            packed[number, start : start + view.products] = transform_weights(
+                view.rows.filter, view.columns.filter, flat
+            )
+            start += view.products
     return packed
 
 
 @dataclasses.dataclass(frozen=True)
 class _Tile:
-    """Where a tile lies: its image, and its first output position, by axis."""
+    """Where a tile lies: its image, its plane, and its first output position along rows and columns."""
 
     image: t.Index
+    plane: t.Index
     positions: tuple[t.Index, t.Index]
 
 
@@ -90,11 +105,13 @@ class _Function:
         tiles, columns, rows = em.dim(plan.tiles), em.dim(plan.columns), em.dim(plan.rows)
         image, rest = b.udiv(index, tiles), b.urem(index, tiles)
         column, rest = b.urem(rest, columns), b.udiv(rest, columns)
-        row, phase = b.urem(rest, rows), b.udiv(rest, rows)
-        first, second = plan.dilations
+        row, rest = b.urem(rest, rows), b.udiv(rest, rows)
+        first, second = plan.phases
+        phase, plane = b.urem(rest, first * second), b.udiv(rest, first * second)
         outputs = plan.transform.outputs
         return _Tile(
             image,
+            plane,
             (
                 b.add(b.mul(row, outputs * first), b.udiv(phase, second)),
                 b.add(b.mul(column, outputs * second), b.urem(phase, second)),
@@ -102,9 +119,9 @@ class _Function:
         )
 
     def is_ragged(self, axis: int) -> bool:
-        """Whether some tiles reach beyond the last position of an axis."""
-        extent, dilation = self.m.extent(self.m.positions[axis]), self.plan.dilations[axis]
-        step = self.plan.transform.outputs * dilation
+        """Whether some tiles reach beyond the last position of rows (0) or columns (1)."""
+        extent = self.m.extent(self.m.positions[axis - 2])
+        step = self.plan.transform.outputs * self.plan.phases[axis]
         return not isinstance(extent, int) or extent % step != 0
 
     def transform_inputs(
@@ -117,52 +134,72 @@ class _Function:
             group, place = b.udiv(loop.iv, plan.group), b.urem(loop.iv, plan.group)
             at = b.mul(group, plan.group * plan.channel_blocks * LANES)
             start = b.offset(target, b.add(at, b.mul(place, LANES)), t.f32)
-            rows = [self._input_row(tile, i) for i in range(plan.transform.points)]
-            with b.loop(*blocks, name="block") as block:
-                source = [
-                    b.offset(row, b.mul(block.iv, self.em.dim(self.input.block)), t.f32) for row in rows
-                ]
-                result = b.offset(start, b.mul(block.iv, plan.group * LANES), t.f32)
-                self._transform_input(source, tile, result, scratch)
+            for view, first in views(plan):
+                rows = [self._input_row(tile, view, i) for i in range(view.rows.filter.inputs)]
+                begin = b.offset(start, first * plan.input_stride, t.f32)
+                with b.loop(*blocks, name="block") as block:
+                    place = b.mul(block.iv, self.em.dim(self.input.block))
+                    source = [b.offset(row, place, t.f32) for row in rows]
+                    result = b.offset(begin, b.mul(block.iv, plan.group * LANES), t.f32)
+                    self._transform_input(source, tile, view, result, scratch)
 
-    def _input_row(self, tile: _Tile, number: int) -> t.Value:
+    def _input_row(self, tile: _Tile, view: View, number: int) -> t.Value:
         """The address of column 0 of row `number` of a tile's input."""
-        b, em = self.b, self.em
-        row = self._clamped(tile, 0, number)
+        b, em, strides = self.b, self.em, self.input.spatial
         place = b.add(em.dim(self.input.origin), b.mul(tile.image, em.dim(self.input.batch)))
-        place = b.add(place, b.mul(row, em.dim(self.input.spatial[0])))
+        if len(strides) == 3:
+            plane = b.add(b.mul(tile.plane, self.m.contract.spec.windows[0].stride), view.plane)
+            place = b.add(place, b.mul(plane, em.dim(strides[0])))
+        place = b.add(place, b.mul(self._clamped(tile, 0, view.rows, number), em.dim(strides[-2])))
         return b.offset(self.frame.pointers[self.m.source.name], place, t.f32)
 
-    def _clamped(self, tile: _Tile, axis: int, number: t.Index) -> t.Index:
+    def _clamped(self, tile: _Tile, axis: int, view: AxisView, number: t.Index) -> t.Index:
         """Input position `number` of a tile along an axis; the last one that exists for those behind it."""
-        b, dilation = self.b, self.plan.dilations[axis]
-        position = b.add(tile.positions[axis], b.mul(number, dilation))
+        b, window = self.b, self.plan.windows[axis]
+        first = b.add(b.mul(tile.positions[axis], window.stride), view.offset)
+        position = b.add(first, b.mul(number, view.step))
         if not self.is_ragged(axis):
             return position
-        last = b.add(self.em.dim(self.m.extent(self.m.positions[axis])), (TAPS - 1) * dilation - 1)
-        return b.smin(position, last)
+        extent = b.mul(b.sub(self.em.dim(self.m.extent(self.m.positions[axis - 2])), 1), window.stride)
+        return b.smin(position, b.add(extent, (TAPS - 1) * window.dilation))
 
     def _transform_input(
-        self, rows: Sequence[t.Value], tile: _Tile, target: t.Value, scratch: t.Value
+        self, rows: Sequence[t.Value], tile: _Tile, view: View, target: t.Value, scratch: t.Value
     ) -> None:
         """BT x B of one block of 16 channels, by way of BT x in `scratch`."""
-        b, plan, f = self.b, self.plan, self.plan.transform
-        stride = self.em.dim(self.input.spatial[1])
-        ahead = b.mul(stride, f.outputs * plan.dilations[1])
-        with b.loop(0, f.points, name="column") as loop:
-            place = b.mul(self._clamped(tile, 1, loop.iv), stride)
+        b, plan, columns = self.b, self.plan, view.columns.filter
+        stride = self.em.dim(self.input.spatial[-1])
+        ahead = b.mul(stride, plan.transform.outputs * plan.windows[1].stride * plan.phases[1])
+        with b.loop(0, columns.inputs, name="column") as loop:
+            place = b.mul(self._clamped(tile, 1, view.columns, loop.iv), stride)
             for row in rows:
                 b.prefetch(b.offset(row, b.add(place, ahead), t.f32))
             column = [b.load(b.offset(row, place, t.f32), _VECTOR) for row in rows]
-            for i, value in enumerate(apply(b, f.input, column)):
-                b.store(value, b.offset(scratch, b.add(b.mul(loop.iv, LANES), i * f.points * LANES), t.f32))
-        with b.loop(0, f.points, name="row") as loop:
-            at = b.mul(loop.iv, f.points)
-            row = b.offset(scratch, b.mul(at, LANES), t.f32)
-            values = [b.load(b.offset(row, j * LANES, t.f32), _VECTOR) for j in range(f.points)]
-            place = b.offset(target, b.mul(at, plan.input_stride), t.f32)
-            for j, value in enumerate(apply(b, f.input, values)):
+            for i, value in enumerate(apply(b, view.rows.filter.input, column)):
+                at = b.add(b.mul(loop.iv, LANES), i * columns.inputs * LANES)
+                b.store(value, b.offset(scratch, at, t.f32))
+        with b.loop(0, view.rows.filter.products, name="row") as loop:
+            row = b.offset(scratch, b.mul(loop.iv, columns.inputs * LANES), t.f32)
+            values = [b.load(b.offset(row, j * LANES, t.f32), _VECTOR) for j in range(columns.inputs)]
+            place = b.offset(target, b.mul(loop.iv, columns.products * plan.input_stride), t.f32)
+            for j, value in enumerate(apply(b, columns.input, values)):
                 b.store(value, b.offset(place, j * plan.input_stride, t.f32))
+
+
+def views(plan: Plan) -> list[tuple[View, int]]:
+    """The views, and the number of the first of the products of each."""
+    firsts = itertools.accumulate((view.products for view in plan.views), initial=0)
+    return list(zip(plan.views, firsts))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Operands:
+    """Transformed weights and inputs of a view at a point: blocks of 16 channels, then single ones."""
+
+    weights: t.Value
+    inputs: t.Value
+    blocks: t.Index
+    rest: t.Index
 
 
 class _Products(_Function):
@@ -180,7 +217,7 @@ class _Products(_Function):
     @property
     def scratch(self) -> int:
         """Bytes of scratch memory for one tile and the products of a strip."""
-        return _BYTES * (self.plan.products * LANES + self.plan.output_floats)
+        return _BYTES * (self.plan.points * LANES + self.plan.output_floats)
 
     def panel(self, strip: t.Index, panel: t.Index, inputs: t.Value) -> None:
         """The outputs of one panel of channels of a strip, from its transformed inputs."""
@@ -191,14 +228,15 @@ class _Products(_Function):
         weights = b.offset(
             self.frame.pointers[self.m.weights.name], b.mul(panel, plan.products * size), t.f32
         )
-        with b.loop(0, plan.products, name="point") as point:
-            u = b.offset(weights, b.mul(point.iv, size), t.f32)
-            v = b.offset(inputs, b.mul(point.iv, plan.input_stride), t.f32)
+        with b.loop(0, plan.points, name="point") as point:
             y = b.offset(self.products, b.mul(point.iv, plan.output_stride), t.f32)
+            operands = [
+                self._operands(view, first, point.iv, weights, inputs) for view, first in views(plan)
+            ]
             with b.loop(0, groups, name="group") as group:
                 tiles = b.mul(group.iv, plan.group)
-                source = b.offset(v, b.mul(tiles, plan.channel_blocks * LANES), t.f32)
-                self._multiply(u, source, b.offset(y, b.mul(tiles, plan.vectors * LANES), t.f32))
+                target = b.offset(y, b.mul(tiles, plan.vectors * LANES), t.f32)
+                self._multiply(operands, b.mul(tiles, plan.channel_blocks * LANES), target)
         with b.loop(0, count, name="tile") as loop:
             place = b.offset(self.products, b.mul(loop.iv, plan.vectors * LANES), t.f32)
             tile = self.tile(strip, loop.iv)
@@ -206,25 +244,57 @@ class _Products(_Function):
                 block = b.add(b.mul(panel, plan.vectors), v_)
                 self._transform_output(block, b.offset(place, v_ * LANES, t.f32), tile)
 
-    def _multiply(self, weights: t.Value, inputs: t.Value, target: t.Value) -> None:
-        """A group of tiles times a panel of weights at one point, over all input channels."""
+    def _operands(
+        self, view: View, first: int, point: t.Index, weights: t.Value, inputs: t.Value
+    ) -> _Operands:
+        """What a view multiplies at a point: nothing where it has no product."""
+        b, plan = self.b, self.plan
+        points, size = plan.transform.points, plan.channel_blocks * LANES * plan.vectors * LANES
+        row, column = b.udiv(point, points), b.urem(point, points)
+        number = b.add(b.add(b.mul(row, view.columns.filter.products), column), first)
+        blocks: t.Index = self.m.channels // LANES
+        rest: t.Index = self.m.channels % LANES
+        if view.products != plan.points:
+            inside = b.value(
+                b.and_(
+                    b.icmp("slt", row, view.rows.filter.products),
+                    b.icmp("slt", column, view.columns.filter.products),
+                ),
+                t.i1,
+            )
+            number = b.select(inside, b.value(number), b.const(t.i64, first))
+            zero = b.const(t.i64, 0)
+            blocks, rest = (b.select(inside, b.value(n), zero) for n in (blocks, rest))
+        return _Operands(
+            b.offset(weights, b.mul(number, size), t.f32),
+            b.offset(inputs, b.mul(number, plan.input_stride), t.f32),
+            blocks,
+            rest,
+        )
+
+    def _multiply(self, operands: Sequence[_Operands], tiles: t.Index, target: t.Value) -> None:
+        """A group of tiles times a panel of weights at one point, over all views and input channels."""
         b, plan = self.b, self.plan
         zero = b.const(_VECTOR, 0.0)
         sums: list[t.Value] = [zero] * (plan.group * plan.vectors)
-        blocks, rest = divmod(self.m.channels, LANES)
-        with b.loop(0, blocks, carry=sums, name="block") as loop:
-            at = b.offset(inputs, b.mul(loop.iv, plan.group * LANES), t.f32)
-            panel = b.offset(weights, b.mul(loop.iv, LANES * plan.vectors * LANES), t.f32)
-            loop.next = tuple(self._lanes(panel, at, LANES, list(loop.carried)))
-        sums = list(loop.results) if blocks else sums
-        if rest:
-            at = b.offset(inputs, blocks * plan.group * LANES, t.f32)
-            panel = b.offset(weights, blocks * LANES * plan.vectors * LANES, t.f32)
-            sums = self._lanes(panel, at, rest, sums)
+        whole, panel_size = self.m.channels // LANES, LANES * plan.vectors * LANES
+        for view in operands:
+            inputs = b.offset(view.inputs, tiles, t.f32)
+            if whole:
+                with b.loop(0, view.blocks, carry=sums, name="block") as loop:
+                    at = b.offset(inputs, b.mul(loop.iv, plan.group * LANES), t.f32)
+                    panel = b.offset(view.weights, b.mul(loop.iv, panel_size), t.f32)
+                    loop.next = tuple(self._lanes(panel, at, LANES, list(loop.carried)))
+                sums = list(loop.results)
+            if self.m.channels % LANES:
+                at = b.offset(inputs, whole * plan.group * LANES, t.f32)
+                sums = self._lanes(b.offset(view.weights, whole * panel_size, t.f32), at, view.rest, sums)
         for number, value in enumerate(sums):
             b.store(value, b.offset(target, number * LANES, t.f32))
 
-    def _lanes(self, weights: t.Value, inputs: t.Value, lanes: int, sums: list[t.Value]) -> list[t.Value]:
+    def _lanes(
+        self, weights: t.Value, inputs: t.Value, lanes: t.Index, sums: list[t.Value]
+    ) -> list[t.Value]:
         """Add the products of adjacent input channels."""
         b, vectors = self.b, self.plan.vectors
         with b.loop(0, lanes, carry=sums, name="lane") as loop:
@@ -253,8 +323,10 @@ class _Products(_Function):
                 number = b.add(b.mul(loop.iv, LANES), i * f.points * LANES)
                 b.store(value, b.offset(self.rows, number, t.f32))
         em.axes[self.m.batch] = b.value(tile.image)
-        first, second = plan.dilations
-        height, width = (em.dim(self.m.extent(axis)) for axis in self.m.positions)
+        if len(self.m.positions) == 3:
+            em.axes[self.m.positions[0]] = b.value(tile.plane)
+        first, second = plan.phases
+        height, width = (em.dim(self.m.extent(axis)) for axis in self.m.positions[-2:])
         rows: t.Index = f.outputs
         if self.is_ragged(0):
             left = b.smax(b.sub(b.value(height), tile.positions[0]), 0)
@@ -274,8 +346,8 @@ class _Products(_Function):
                 self.epilogue.store(block, results, places)
 
     def _at(self, row: t.Value, column: t.Value) -> None:
-        self.em.axes[self.m.positions[0]] = row
-        self.em.axes[self.m.positions[1]] = column
+        self.em.axes[self.m.positions[-2]] = row
+        self.em.axes[self.m.positions[-1]] = column
 
 
 class _Strips(_Products):

@@ -2,17 +2,20 @@
 
     y = AT [(G w) * (BT x)]
 
-The matrices are those of Cook and Toom: polynomials are multiplied at m + r - 2 finite points and at
-infinity. With the points 0, 1, -1, 1/2, -2 F(4, 3) is two to three times as accurate as with the customary
-0, +-1, +-2. Two-dimensional filtering nests them. (S. Winograd, Arithmetic Complexity of Computations, 1980;
-A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks, 2016.)
+The matrices are those of Cook and Toom: polynomials are multiplied at m + r - 1 points, one of them infinity.
+With the points 0, 1, -1, 1/2, -2 F(4, 3) is two to three times as accurate as with the customary 0, +-1, +-2.
+Two-dimensional filtering nests them. (S. Winograd, Arithmetic Complexity of Computations, 1980; A. Lavin and
+S. Gray, Fast Algorithms for Convolutional Neural Networks, 2016.)
+
+Several filters whose outputs are added need one output transform if they share its matrix AT. A single tap
+can take part: its products at m of the points, those whose columns of AT are invertible, make m outputs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -23,56 +26,88 @@ from dlc.ir.operator import Array
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
-#: Finite points by the number of outputs, for three taps.
-_POINTS: dict[int, tuple[Fraction, ...]] = {
-    2: (Fraction(0), Fraction(1), Fraction(-1)),
-    4: (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2)),
+#: Points by the numbers of outputs and taps; None is infinity. Those of a single tap come first.
+_POINTS: dict[tuple[int, int], tuple[Fraction | None, ...]] = {
+    (2, 3): (Fraction(0), Fraction(1), Fraction(-1), None),
+    (4, 3): (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2), None),
+    (2, 2): (Fraction(0), None, Fraction(1)),
+    (4, 2): (Fraction(0), Fraction(1), Fraction(-1), None, Fraction(2)),
 }
-
-TAPS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Transform:
-    """The matrices of F(outputs, 3): `output` is AT [outputs, points], `weight` G [points, 3], `input` BT
-    [points, points].
-    """
+class Filter:
+    """The matrices of one filter: `weight` G [products, taps], `input` BT [products, inputs]."""
 
-    outputs: int
-    output: Matrix
     weight: Matrix
     input: Matrix
 
     @property
-    def points(self) -> int:
-        """Products per tile and axis, which is also the number of inputs."""
+    def products(self) -> int:
+        """Products of a tile, at the first points of the transform."""
         return len(self.input)
 
-    def weights(self, w: Array) -> Array:
-        """G w GT of weights [..., taps, n], the 3 x 3 taps in a row, as float64 [..., points, n]."""
-        g = np.array(self.weight, np.float64)
-        product: Array = np.kron(g, g) @ w.astype(np.float64)
-        return product
+    @property
+    def inputs(self) -> int:
+        """Inputs of a tile."""
+        return len(self.input[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+    """Filters of `taps` taps, and of one, that share the matrix `output`, AT [outputs, points]."""
+
+    output: Matrix
+    taps: Filter
+    single: Filter
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a tile."""
+        return len(self.output)
+
+    @property
+    def points(self) -> int:
+        """Points, at which products are added before the output transform."""
+        return len(self.output[0])
 
 
 @functools.cache
-def transform(outputs: int) -> Transform:
-    """F(outputs, 3) for 2 or 4 outputs."""
-    points = _POINTS[outputs]
-    last = len(points)
-    output = [[point**i for point in points] + [Fraction(i == outputs - 1)] for i in range(outputs)]
+def transform(outputs: int, taps: int) -> Transform:
+    """F(outputs, taps) for 2 or 4 outputs of 2 or 3 taps."""
+    points = _POINTS[outputs, taps]
+    finite = [point for point in points if point is not None]
+    columns = [_powers(point, outputs) for point in points]
     weight, inputs = [], []
-    for j, point in enumerate(points):
-        others = [other for k, other in enumerate(points) if k != j]
+    for point in points:
+        others = [other for other in finite if other != point]
+        if point is None:
+            weight.append(_powers(None, taps))
+            inputs.append(_roots(others))
+            continue
         scale = Fraction(1)
         for other in others:
             scale *= point - other
-        weight.append([point**k / scale for k in range(TAPS)])
+        weight.append([power / scale for power in _powers(point, taps)])
         inputs.append([*_roots(others), Fraction(0)])
-    weight.append([Fraction(0)] * (TAPS - 1) + [Fraction(1)])
-    inputs.append(_roots(points))
-    assert len(inputs) == last + 1
-    return Transform(outputs, _frozen(output), _frozen(weight), _frozen(inputs))
+    output = _frozen(zip(*columns, strict=True))
+    square = _inverse([row[:outputs] for row in output])
+    single = Filter(tuple((Fraction(1),) for _ in range(outputs)), square)
+    return Transform(output, Filter(_frozen(weight), _frozen(inputs)), single)
+
+
+def transform_weights(rows: Filter, columns: Filter, w: Array) -> Array:
+    """G w GT of weights [..., row taps * column taps, n], as float64 [..., products, n]."""
+    matrix = np.kron(np.array(rows.weight, np.float64), np.array(columns.weight, np.float64))
+    product: Array = matrix @ w.astype(np.float64)
+    return product
+
+
+def _powers(point: Fraction | None, count: int) -> list[Fraction]:
+    """1, point, point^2...; of infinity the last power alone."""
+    if point is None:
+        return [Fraction(i == count - 1) for i in range(count)]
+    return [point**i for i in range(count)]
 
 
 def _roots(roots: Sequence[Fraction]) -> list[Fraction]:
@@ -84,7 +119,22 @@ def _roots(roots: Sequence[Fraction]) -> list[Fraction]:
     return result
 
 
-def _frozen(rows: list[list[Fraction]]) -> Matrix:
+def _inverse(matrix: Sequence[Sequence[Fraction]]) -> Matrix:
+    """The inverse of a square matrix, by elimination."""
+    size = len(matrix)
+    rows = [[*row, *(Fraction(i == j) for j in range(size))] for i, row in enumerate(matrix)]
+    for column in range(size):
+        pivot = next(i for i in range(column, size) if rows[i][column])
+        rows[column], rows[pivot] = rows[pivot], rows[column]
+        rows[column] = [value / rows[column][column] for value in rows[column]]
+        for i in range(size):
+            if i != column:
+                factor = rows[i][column]
+                rows[i] = [a - factor * b for a, b in zip(rows[i], rows[column], strict=True)]
+    return _frozen(row[size:] for row in rows)
+
+
+def _frozen(rows: Iterable[Sequence[Fraction]]) -> Matrix:
     return tuple(tuple(row) for row in rows)
 
 
