@@ -47,6 +47,8 @@ def convert(array: Array, to: DType, saturate: bool = True, round_mode: str = "u
             return convert(_parse(array, to), to, saturate, round_mode)
         if to is DType.STRING:
             return _print(array)
+        if source.kind is Kind.COMPLEX:
+            return np.asarray(array != 0)
         if to is DType.BOOL:
             return np.asarray(array.astype(np.float64 if source.is_float else np.int64) != 0)
         if to.is_integer:

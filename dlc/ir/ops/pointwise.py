@@ -207,7 +207,8 @@ class Where(Pointwise):
 class Cast(Pointwise):
     """Conversion of every element to the type `to`: see `dlc.ir.ops.conversion.convert`.
 
-    `saturate` concerns the 8-bit floats only, `round_mode` f8e8m0 only.
+    Complex numbers convert to bool only: whether they are not 0. `saturate` concerns the 8-bit floats only,
+    `round_mode` f8e8m0 only.
     """
 
     to: DType
@@ -217,7 +218,7 @@ class Cast(Pointwise):
     def infer(self, inputs: Sequence[Type | None]) -> tuple[Type, ...]:
         (x,), _ = take(inputs, 1)
         complex_types = {DType.C64, DType.C128}
-        if x.dtype is not self.to and complex_types & {x.dtype, self.to}:
+        if self.to not in (x.dtype, DType.BOOL) and complex_types & {x.dtype, self.to}:
             raise InferenceError(f"{x.dtype.text} cannot be converted to {self.to.text}")
         return (TensorType(self.to, x.shape),)
 

@@ -12,6 +12,8 @@ from dlc.lowering.rules.registry import rule
 
 #: Fraction bits and exponent bias of an f64.
 _FRACTION, _BIAS = 52, 1023
+#: The bits of two f32 but their signs: none is set in a complex 0.
+_WITHOUT_SIGNS = 0x7FFF_FFFF_7FFF_FFFF
 
 
 @rule(Cast)
@@ -20,7 +22,12 @@ def cast_elements(draft: Draft, node: Node) -> None:
     assert isinstance(node.op, Cast)
     op, target = node.op, node.outputs[0]
     axes = draft.axes_of(target.tensor.shape)
-    draft.store(target, axes, convert(draft.load(draft.operand(0), axes), op.to, op.saturate, op.round_mode))
+    x = draft.load(draft.operand(0), axes)
+    if x.dtype is DType.C64:
+        parts = binary("and", cast(x, DType.I64, e.CastMode.BITS), _WITHOUT_SIGNS)
+        draft.store(target, axes, compare("ne", parts, 0))
+        return
+    draft.store(target, axes, convert(x, op.to, op.saturate, op.round_mode))
 
 
 @rule(BitCast)

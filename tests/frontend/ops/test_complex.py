@@ -93,6 +93,19 @@ def test_bits_of_complex_numbers() -> None:
     np.testing.assert_array_equal(y, x.view(np.int64))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=["c64", "c128"])
+def test_positions_of_complex_numbers_that_are_not_zero(dtype: Any) -> None:
+    x = np.array([0, 1, -0.0, 1j, complex(-0.0, -0.0), complex(0, np.nan), -1j], dtype=dtype)
+    model = one_node_model("NonZero", [x], 1, {}, 13)
+    with dlc.compile(model, threads=1, cache=False) as compiled:
+        (y,) = compiled({"x0": x})
+        assert y.tolist() == [[1, 3, 5, 6]]
+        # There is no arithmetic on 128 bits.
+        assert bool(compiled.report().hosts) == (dtype is np.complex128)
+    with pytest.raises(dlc.UnsupportedError, match="no order"):
+        run_native(one_node_model("Unique", [x], 1, {}, 11), {"x0": x})
+
+
 def test_sums_of_complex_numbers_run_on_the_host() -> None:
     inputs = [draw(3).astype(np.complex64), np.array([1]), draw(1).astype(np.complex64)]
     model = one_node_model("ScatterElements", inputs, 1, {"reduction": "add"}, 18)

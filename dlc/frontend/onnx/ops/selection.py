@@ -10,7 +10,7 @@ from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import require, reshape, transposed
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim, Relation, Symbol, known_le, maximum, minimum, product
-from dlc.ir.dtypes import DType
+from dlc.ir.dtypes import DType, Kind
 from dlc.ir.graph import Value
 from dlc.ir.ops.indexing import Gather
 from dlc.ir.ops.movement import Concat, DimTensor, Expand, Range, Slice
@@ -90,6 +90,8 @@ def unique(ctx: NodeContext) -> Sequence[Value]:
     the sizes of the groups.
     """
     x = ctx.required(0)
+    if x.tensor.dtype.kind is Kind.COMPLEX:
+        ctx.unsupported(f"distinct elements of {x.tensor.dtype.text} are not sought: they have no order")
     order = ctx.int("sorted", 1)
     if order not in (0, 1):
         ctx.fail(f"attribute 'sorted' is {order}, neither 0 nor 1")
