@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def command(operators: tuple[str, ...], domain: str | None, names: bool, output: Output) -> None:
     """List the ONNX operators (or OPERATORS) that dlc imports, and how they run for each element type.
 
-    Found by lowering graphs of one node, those of ONNX's backend tests: N native, p partly native (some of
-    the graphs), h on the host, - not compiled, blank not allowed by the standard. Operators without such a
-    test have no entries.
+    Found by lowering graphs of one node, those of ONNX's backend tests and some of dlc's: N native, p partly
+    native (some of the graphs), h on the host, - not compiled, blank not allowed by the standard. Most of
+    onnxruntime's operators have no such graph and no entries.
     """
     from dlc.frontend.onnx.registry import operators as registered
 
@@ -62,13 +62,17 @@ def _name_table(found: dict[tuple[str, str], list[int]]) -> Table:
 
 
 def _support_table(entries: Sequence[OperatorSupport]) -> Table:
-    from dlc.verify.support import DTYPES, Support
+    from dlc.verify.support import DTYPES, FURTHER_DTYPES, Support
 
     marks = {Support.NATIVE: "N", Support.PARTLY: "p", Support.HOST: "h", Support.NONE: "-"}
-    table = _table("operator", "domain", "since opset", *DTYPES.values())
+    table = _table("operator", "domain", "since opset", *DTYPES.values(), "further types")
     for entry in entries:
-        support = [marks[entry.by_dtype[d]] if d in entry.by_dtype else "" for d in DTYPES.values()]
-        table.add_row(entry.name, entry.domain or "ai.onnx", ", ".join(map(str, entry.since)), *support)
+        found = {dtype: marks[support] for dtype, support in entry.by_dtype.items()}
+        support = [found.get(dtype, "") for dtype in DTYPES.values()]
+        further = [(mark, [d for d in FURTHER_DTYPES.values() if found.get(d) == mark]) for mark in "Nph-"]
+        listed = "; ".join(f"{mark}: {' '.join(dtypes)}" for mark, dtypes in further if dtypes)
+        since = ", ".join(map(str, entry.since))
+        table.add_row(entry.name, entry.domain or "ai.onnx", since, *support, listed)
     return table
 
 

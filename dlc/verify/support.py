@@ -1,8 +1,9 @@
 """Which operators run natively, for which element types: found by lowering graphs of one node.
 
 The graphs are those of ONNX's own backend tests, retyped to each element type that the operator's schema
-allows. What the tests pass as data but is a shape or an option in practice becomes a constant where the
-operator cannot be imported without.
+allows, and those of `dlc.verify.samples`. What the tests pass as data but is a shape or an option in practice
+becomes a constant where the operator cannot be imported without. A graph whose attributes or other operands
+do not go with a type, as strict inference by the onnx package tells, says nothing of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlc.errors import Error
+from dlc.verify.samples import OPSETS, Sample, samples
 
 if TYPE_CHECKING:
     import onnx
@@ -36,6 +38,22 @@ DTYPES: Mapping[str, str] = {
     "int64": "i64",
     "uint64": "u64",
     "bool": "bool",
+}
+#: Those that few operators take.
+FURTHER_DTYPES: Mapping[str, str] = {
+    "float8e4m3fn": "f8e4m3fn",
+    "float8e4m3fnuz": "f8e4m3fnuz",
+    "float8e5m2": "f8e5m2",
+    "float8e5m2fnuz": "f8e5m2fnuz",
+    "float8e8m0": "f8e8m0",
+    "float4e2m1": "f4e2m1",
+    "int4": "i4",
+    "uint4": "u4",
+    "int2": "i2",
+    "uint2": "u2",
+    "complex64": "c64",
+    "complex128": "c128",
+    "string": "string",
 }
 #: Backend tests that are tried of an operator, evenly chosen.
 CASES = 2
@@ -117,11 +135,23 @@ def _tried(domain: str, name: str) -> Iterator[tuple[str, list[_Outcome]]]:
     """For each element type, what became of the graphs."""
     cases = _cases().get((domain, name), [])
     chosen = [cases[len(cases) * i // CASES] for i in range(min(CASES, len(cases)))]
-    for onnx_name, dtype in DTYPES.items():
-        outcomes = [_attempt(case, onnx_name) for case in chosen]
+    written = samples().get((domain, name), ())
+    for onnx_name, dtype in (*DTYPES.items(), *FURTHER_DTYPES.items()):
+        outcomes = [_sampled(sample, onnx_name) for sample in written]
+        if not any(onnx_name in sample.dtypes.split() for sample in written):
+            outcomes += [_attempt(case, onnx_name) for case in chosen]
         present = [outcome for outcome in outcomes if outcome is not None]
         if present:
             yield dtype, present
+
+
+def _sampled(sample: Sample, onnx_name: str) -> _Outcome | None:
+    """Compile a sample for an element type; None where it is not for it."""
+    if sample.dtypes:
+        allowed: Collection[str] = sample.dtypes.split()
+    else:
+        allowed = _first_formal(sample.name, OPSETS[sample.domain], sample.domain)[1]
+    return _compiled(sample.model(onnx_name)) if onnx_name in allowed else None
 
 
 @functools.cache
@@ -149,7 +179,7 @@ def _attempt(case: Any, onnx_name: str) -> _Outcome | None:
     names = [info.name for info in model.graph.input]
     # First everything stays data; then what is of another type; then all but the first operand.
     attempts: tuple[list[str], ...] = ([], [name for name in names if name not in varied], names[1:])
-    outcome = _Outcome(Support.NONE, "it was not tried")
+    outcome = _Outcome(Support.NONE)
     for constants in attempts:
         outcome = _compiled(_with_constants(model, constants, case.data_sets[0][0]))
         if outcome.support is not Support.NONE:
@@ -172,29 +202,75 @@ def _compiled(model: onnx.ModelProto) -> _Outcome:
 
 
 def _retyped(model: onnx.ModelProto, onnx_name: str) -> tuple[onnx.ModelProto, set[str]] | None:
-    """A copy whose operands and results of the first operand's type have another; and their names.
+    """A copy whose operands of the first operand's type have another, and their names.
 
-    None where the operator's schema does not allow that type.
+    Its results have no types, so that they follow. None where the operator's schema does not allow that type,
+    or something else in the model does not go with it.
     """
     import onnx
 
     node = model.graph.node[0]
     opset = max(item.version for item in model.opset_import if item.domain == node.domain)
-    schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
-    formal = [*schema.inputs, *schema.outputs][0].type_str
-    allowed = next(
-        (c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == formal), [formal]
-    )
-    if f"tensor({onnx_name})" not in allowed:
+    formal, allowed = _first_formal(node.op_type, opset, node.domain)
+    if onnx_name not in allowed:
         return None
+    schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    varied = _named(node.input, schema.inputs, formal) | _named(node.output, schema.outputs, formal)
+    varied = _named(node.input, schema.inputs, formal)
     element = onnx.TensorProto.DataType.Value(onnx_name.upper())
-    for info in (*copy.graph.input, *copy.graph.output):
+    for info in copy.graph.input:
         if info.name in varied and info.type.HasField("tensor_type"):
             info.type.tensor_type.elem_type = element
-    return copy, varied
+    for info in copy.graph.output:
+        info.ClearField("type")
+    if _inferred(model) is None:  # what onnx cannot tell of the test itself it cannot tell of the copy
+        return copy, varied
+    inferred = _inferred(copy)
+    if inferred is None:
+        return None
+    types = [info.type for info in (*inferred.graph.input, *inferred.graph.output)]
+    return (copy, varied) if any(element in _element_types(type_) for type_ in types) else None
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """The model with the types that follow from its inputs; None where something contradicts them."""
+    import onnx
+
+    try:
+        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except onnx.shape_inference.InferenceError:
+        return None
+
+
+def _element_types(type_: onnx.TypeProto) -> set[int]:
+    """The element types of the tensors in a value."""
+    match type_.WhichOneof("value"):
+        case "tensor_type":
+            return {type_.tensor_type.elem_type}
+        case "sequence_type":
+            return _element_types(type_.sequence_type.elem_type)
+        case "optional_type":
+            return _element_types(type_.optional_type.elem_type)
+    return set()
+
+
+def _first_formal(op_type: str, opset: int, domain: str) -> tuple[str, set[str]]:
+    """The type parameter of the first operand, or of the first result where there is none.
+
+    With the element types that the operator's schema allows, of tensors and sequences, by ONNX's names.
+    """
+    import onnx
+
+    schema = onnx.defs.get_schema(op_type, opset, domain)
+    formal = [*schema.inputs, *schema.outputs][0].type_str
+    for constraint in schema.type_constraints:
+        if constraint.type_param_str == formal:
+            allowed = constraint.allowed_type_strs
+            break
+    else:
+        allowed = [formal]
+    return formal, {text.rpartition("tensor(")[2].rstrip(")") for text in allowed if "tensor(" in text}
 
 
 def _named(names: Sequence[str], formals: Sequence[Any], type_str: str) -> set[str]:
@@ -220,5 +296,6 @@ def _with_constants(model: onnx.ModelProto, names: Collection[str], data: Sequen
         dtype = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
         is_proto = isinstance(content, onnx.TensorProto)
         array = onnx.numpy_helper.to_array(content) if is_proto else np.asarray(content)
-        copy.graph.initializer.append(onnx.numpy_helper.from_array(array.astype(dtype), info.name))
+        array = array.astype(str).astype(object) if dtype.kind == "O" else array.astype(dtype)
+        copy.graph.initializer.append(onnx.numpy_helper.from_array(array, info.name))
     return copy

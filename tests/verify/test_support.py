@@ -9,6 +9,7 @@ from dlc.ir.ops.movement import Trilu
 from dlc.ir.ops.pointwise import Unary
 from dlc.lowering.draft import Draft
 from dlc.lowering.rules import registry
+from dlc.verify.samples import samples
 from dlc.verify.support import Support, operator_support
 
 
@@ -57,6 +58,32 @@ def test_what_is_partly_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry._RULES, Trilu, upper_only)
     (entry,) = (entry for entry in operator_support(["Trilu"]) if entry.domain == "")
     assert entry.by_dtype["f32"] is Support.PARTLY and entry.reasons["f32"] == "planted"
+
+
+def test_what_fixes_another_type_is_not_held_against_it() -> None:
+    for name in ("BitCast", "Bernoulli", "Constant", "EyeLike", "LinearAttention"):
+        assert Support.NONE not in one(name).values() and one(name)["f16"] is Support.NATIVE
+    assert one("SplitToSequence")["f16"] is Support.HOST
+    assert one("Scan")["bool"] is Support.NATIVE
+    assert one("MeanVarianceNormalization")["f32"] is Support.NATIVE  # onnx cannot infer its types
+    (entry,) = operator_support(["LabelEncoder"])
+    assert {
+        "f32": Support.NATIVE,
+        "f64": Support.NATIVE,
+        "string": Support.HOST,
+    }.items() <= entry.by_dtype.items()
+
+
+def test_types_beyond_numbers() -> None:
+    assert one("Reshape")["string"] is Support.HOST and one("Reshape")["u4"] is Support.NATIVE
+    (entry,) = (entry for entry in operator_support(["TfIdfVectorizer"]))
+    assert entry.reasons["string"].startswith("kernels work on tensors of numbers, not on string")
+
+
+@pytest.mark.parametrize("key", sorted(samples()), ids=lambda key: ".".join(filter(None, key)))
+def test_samples_are_compiled(key: tuple[str, str]) -> None:
+    (entry,) = (entry for entry in operator_support([key[1]]) if entry.domain == key[0])
+    assert entry.by_dtype and Support.NONE not in entry.by_dtype.values()
 
 
 def test_progress_and_operators_without_a_test() -> None:
