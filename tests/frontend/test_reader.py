@@ -80,6 +80,25 @@ def test_the_scan_refuses_damaged_bytes(data: bytes, problem: str) -> None:
     assert caught.value.code == "model/protobuf"
 
 
+def test_runs_of_numbers_are_checked_to_their_end() -> None:
+    """The scan takes numbers with the same key many at a time."""
+    integers = b"".join(b"\x40" + varint(3**power % 2**64) for power in range(3_000))
+    floats = b"\x3d\xff\x80\x00\x3d" * 3_000
+    for run in (integers, floats, integers + floats + b"\x40\x07"):
+        scan(field(7, run), LIMITS)
+        scan(field(7, run) + field(2, b"text"), LIMITS)
+        for cut, problem in (
+            (run + b"\x40\x80", "truncated"),
+            (run + b"\x3d\x01\x02", "truncated"),
+            (run + b"\x40" + b"\xff" * 11, "more than ten bytes"),
+            (run + b"\x00", "number 0"),
+        ):
+            with pytest.raises(ModelError, match=problem):
+                scan(field(7, cut), LIMITS)
+        with pytest.raises(ModelError, match="truncated"):
+            scan(field(7, run)[:-1], LIMITS)
+
+
 def test_nesting_is_bounded_before_protobuf_sees_it() -> None:
     scan(nested(20), LIMITS)
     for levels in (80, 5_000):

@@ -7,6 +7,7 @@ numbers, so that its time grows with the structure of a model and not with its w
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any, TypeAlias
 
 from dlc.errors import LimitError, ModelError
@@ -78,6 +79,7 @@ def scan(data: bytes, limits: Limits) -> None:
         match wire_type:
             case 0:
                 _, position = _varint(data, position, end)
+                position = _after_run(data, position, end, key)
                 continue
             case 1:
                 position += 8
@@ -109,6 +111,27 @@ def scan(data: bytes, limits: Limits) -> None:
                 raise _malformed(f"wire type {wire_type} does not occur in ONNX")
         if position > end:
             raise _malformed("the file is truncated or damaged")
+        if wire_type == 5:
+            position = _after_run(data, position, end, key)
+
+
+def _after_run(data: bytes, position: int, end: int, key: int) -> int:
+    """The position after the numbers that follow with the same key: the attributes of trees hold millions."""
+    if key < 0x80 and position < end and data[position] == key:
+        pattern = _run_pattern(key)
+        while run := pattern.match(data, position, end):
+            position = run.end()
+    return position
+
+
+@functools.cache
+def _run_pattern(key: int) -> re.Pattern[bytes]:
+    """Some numbers, varints or of four bytes, each after its key of one byte.
+
+    Only some, since a match takes memory for each.
+    """
+    number = rb"[\x80-\xff]{0,9}[\x00-\x7f]" if key & 7 == 0 else rb".{4}"
+    return re.compile(rb"(?:" + re.escape(bytes([key])) + number + rb"){1,1024}", re.DOTALL)
 
 
 def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
