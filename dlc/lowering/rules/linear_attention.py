@@ -39,11 +39,12 @@ def linear_attention(draft: Draft, node: Node) -> None:
         whole = value.tensor.shape[-1] != 1
         return load(value, *index[:-1], index[-1] if whole else 0)
 
+    factors = None if decay is None else _exponentials(draft, decay)
     state = draft.local(dtype, points)
     with draft.inner_body() as body:
         old: e.Expr = e.Read(dtype, state.name, tuple(points))
-        if decay is not None:
-            old = draft.map(binary("mul", old, unary("exp", gate(decay, b, step, head, row))), points)
+        if factors is not None:
+            old = draft.map(binary("mul", old, gate(factors, b, step, head, row)), points)
         update = load(v, b, step, head, column)
         if beta is not None:
             assert isinstance(old, e.Read)
@@ -61,3 +62,12 @@ def linear_attention(draft: Draft, node: Node) -> None:
     start = const(0, dtype) if past is None else load(past, *points)
     draft.recur(step, [State(state, start, new)], body)
     draft.store(node.outputs[1], points, e.Read(dtype, state.name, tuple(points)))
+
+
+def _exponentials(draft: Draft, decay: Value) -> Value:
+    """exp(decay) of all tokens in memory: within the recurrence it would be computed for each column."""
+    dtype = arithmetic_dtype(decay.tensor.dtype)
+    factors = draft.temporary("factors", dtype, decay.tensor.shape)
+    axes = draft.axes_of(decay.tensor.shape)
+    draft.store(factors, axes, unary("exp", cast(draft.load(decay, axes), dtype)))
+    return factors
