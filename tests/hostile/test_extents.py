@@ -15,7 +15,9 @@ from onnx import TensorProto, helper
 import dlc
 
 Shape = tuple[int, ...]
-FLOAT, INT64, INT32, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL
+FLOAT, INT64, INT32, UINT8, BOOL = (
+    getattr(TensorProto, name) for name in ("FLOAT", "INT64", "INT32", "UINT8", "BOOL")
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,27 @@ USES = [
         fixed=("w",),
     ),
     Use("Conv", {"x": (1, 2, 5), "w": (3, 2, 2), "b": (3,)}, ({"w": (3, 1, 2)}, {"b": (1,)}, {"b": (9,)})),
+    Use(
+        "OneHot",
+        {"i": (3,), "d": (1,), "v": (2,)},
+        ({"v": (3,)}, {"v": (1,)}),
+        dict.fromkeys("id", INT64),
+        {},
+        "d",
+    ),
+    Use(
+        "QLinearConv",
+        {"x": (1, 2, 5), "a": (), "b": (), "w": (3, 2, 2), "c": (3,), "d": (3,), "e": (), "f": ()},
+        ({"c": (2,)}, {"c": (9,)}, {"d": (2,), "c": (2,)}),
+        dict.fromkeys("xbwdf", UINT8),
+    ),
+    Use(
+        "QLinearMatMul",
+        {"x": (2, 5), "a": (2,), "b": (2,), "w": (5, 3), "c": (3,), "d": (3,), "e": (), "f": ()},
+        ({"c": (2,)}, {"a": (9,), "b": (9,)}, {"d": (2,), "c": (2,)}),
+        dict.fromkeys("xbwdf", UINT8),
+    ),
+    Use("MatMulInteger", {"x": (2, 5), "w": (5, 3), "z": (2,)}, ({"z": (3,)},), dict.fromkeys("xwz", UINT8)),
     Use("Conv", {"x": (1, 2, 5), "w": (3, 2, 2)}, ({"w": (3, 2, 1)},), attributes={"kernel_shape": [2]}),
     Use("ConvTranspose", {"x": (1, 2, 5), "w": (2, 3, 2), "b": (3,)}, ({"w": (9, 3, 2)}, {"b": (1,)})),
     Use("MatMul", {"a": (2, 3), "b": (3, 4)}, ({"b": (9, 4)}, {"b": (2, 4)})),

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlc.ir.dims import Dim, Relation, broadcast, to_text
+from dlc.ir.dims import Dim, Relation, broadcast, known_equal, to_text
 from dlc.ir.dtypes import DType
 from dlc.ir.obligations import rely
 from dlc.ir.operator import Array, InferenceError, tensor
@@ -75,8 +75,11 @@ def broadcast_shapes(*shapes: Sequence[Dim]) -> tuple[Dim, ...]:
     for shape in shapes:
         for axis, extent in enumerate(shape, start=rank - len(shape)):
             have = result[axis]
-            if known_different(have, extent) and 1 not in (have, extent):
-                raise InferenceError(f"extents {have} and {extent} of axis {axis - rank} do not broadcast")
+            if 1 not in (have, extent) and not known_equal(have, extent):
+                pair = f"{to_text(have)} and {to_text(extent)}"
+                message = f"extents {pair} of axis {axis - rank} do not broadcast"
+                if not rely(Relation.EQ, (have - extent) * (have - 1) * (extent - 1), 0, message):
+                    raise InferenceError(message)
             result[axis] = broadcast(have, extent)
     return tuple(result)
 

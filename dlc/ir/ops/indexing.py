@@ -26,7 +26,7 @@ from dlc.ir.operator import (
     tensor,
 )
 from dlc.ir.ops.checks import require_equal
-from dlc.ir.ops.common import given, known_different
+from dlc.ir.ops.common import given, require_vector
 from dlc.ir.ops.movement import Movement, text
 from dlc.ir.types import TensorType, Type
 
@@ -199,8 +199,7 @@ class OneHot(Movement):
         indices, values = tensor(inputs[0], "indices"), tensor(inputs[1], "values")
         if not indices.dtype.is_integer:
             raise InferenceError(f"indices must be integers, but are {indices}")
-        if values.rank != 1 or known_different(values.shape[0], 2):
-            raise InferenceError(f"values must have shape [2], but are {values}")
+        require_vector(values, 2, "values")
         if not 0 <= self.axis <= indices.rank:
             raise InferenceError(f"axis {self.axis} is outside [0, {indices.rank}]")
         if isinstance(self.depth, int) and self.depth < 0:
