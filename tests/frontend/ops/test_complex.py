@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import dlc
+from dlc.ir.ops.movement import Pad, Transpose, Trilu
 from tests.helpers.native_nodes import run_native
 from tests.helpers.onnx_cases import assert_agrees, feeds_of, one_node_model, run_evaluator, run_reference
+from tests.lowering.kernels import check_rule
 
 DTYPES = (np.complex64, np.complex128)
 rng = np.random.default_rng(11)
@@ -85,6 +87,13 @@ def test_a_symbolic_movement_of_unaligned_numbers(dtype: Any) -> None:
     model = one_node_model("Transpose", [x], 1, {}, 21, symbolic=True)
     (y,) = run_native(model, {"x0": x})
     np.testing.assert_array_equal(y, x.T)
+
+
+@pytest.mark.parametrize("op", [Pad((1, 0), (0, 2), "constant"), Trilu(True, 1), Transpose((1, 0))], ids=str)
+def test_kernels(op: Any) -> None:
+    """Verified, printed, read back and evaluated, their constant 0 too."""
+    for dtype in DTYPES:
+        check_rule(op, draw(3, 4).astype(dtype))
 
 
 def test_bits_of_complex_numbers() -> None:
