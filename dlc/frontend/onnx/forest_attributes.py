@@ -8,7 +8,7 @@ import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.forest import Votes
-from dlc.frontend.onnx.ml import integers, numbers
+from dlc.frontend.onnx.ml import integers, numbers, texts
 from dlc.frontend.onnx.tree_tests import MODES, Branches
 from dlc.ir.operator import Array
 
@@ -30,6 +30,8 @@ def tuples(ctx: NodeContext, prefix: str) -> Forest:
     Trees begin with the first node of their number. Votes of inner nodes count for nothing.
     """
     trees, nodes = (integers(ctx, f"nodes_{name}") for name in ("treeids", "nodeids"))
+    if not len(trees):
+        ctx.fail("nodes_treeids is empty: there are no trees", "model/attribute")
     mode = _modes(ctx)
     feature, true, false, threshold = (
         _of_length(ctx, array, len(trees), name)
@@ -64,7 +66,7 @@ def _votes(ctx: NodeContext, prefix: str, index: _Index, position: Array, leaves
 
 
 def _modes(ctx: NodeContext) -> Array:
-    names = ctx.strings("nodes_modes", ())
+    names = texts(ctx, "nodes_modes")
     known = {name: number for number, name in enumerate(MODES[:-1])} | {"LEAF": _LEAF}
     unknown = set(names) - known.keys()
     if unknown:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.geometry import reshape
-from dlc.frontend.onnx.ml import integers
+from dlc.frontend.onnx.ml import integers, texts
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.operator import Array
@@ -66,7 +66,7 @@ def class_labels(
     ctx: NodeContext, integer_key: str, string_key: str = "classlabels_strings", required: bool = True
 ) -> Labels:
     """The labels that the node has in one of two attributes; ModelError for both, or if `required` none."""
-    numbers, strings = integers(ctx, integer_key), ctx.strings(string_key, ())
+    numbers, strings = integers(ctx, integer_key), texts(ctx, string_key)
     if (len(numbers) and strings) or (required and not len(numbers) and not strings):
         ctx.fail(f"one of {integer_key!r} and {string_key!r} must be there", "model/attribute")
     return Labels(np.array(strings, np.object_) if strings else numbers)

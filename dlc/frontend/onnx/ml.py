@@ -63,6 +63,14 @@ def integers(ctx: NodeContext, key: str) -> Array:
     return content.astype(np.int64).reshape(-1)
 
 
+def texts(ctx: NodeContext, key: str) -> tuple[str, ...]:
+    """An attribute of strings; empty when absent. ModelError when it holds something else."""
+    content = ctx.strings(key, ())
+    if not all(isinstance(text, str) for text in content):
+        ctx.fail(f"attribute {key!r} must be a list of strings", "model/attribute")
+    return content
+
+
 def numbers(ctx: NodeContext, key: str, tensor: bool = False) -> Array:
     """An attribute of numbers, f64; empty when absent. ModelError when it holds something else.
 

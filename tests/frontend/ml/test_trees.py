@@ -354,6 +354,7 @@ def regressor(**changes: Any) -> dict[str, Any]:
         ({"base_values": [1.0, 2.0]}, ModelError, "2 base_values for 1 targets"),
         ({"nodes_modes": [1, 2, 3]}, ModelError, "mode"),
         ({"nodes_treeids": [0.0, 0.0, 0.0]}, ModelError, "must be a list of integers"),
+        ({"nodes_treeids": None}, ModelError, "there are no trees"),
         ({"nodes_colours": [1, 2, 3]}, ModelError, "no attribute 'nodes_colours'"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.extension import ml
 from dlc.frontend.onnx.geometry import require_equal, reshape
-from dlc.frontend.onnx.ml import integers, tensor
+from dlc.frontend.onnx.ml import integers, tensor, texts
 from dlc.frontend.onnx.open_results import bind_extents, with_symbols
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
@@ -53,11 +53,11 @@ def cast_map(ctx: NodeContext) -> Value:
     return result
 
 
-def _keys(ctx: NodeContext, numbers: str, texts: str) -> tuple[int, ...] | tuple[str, ...]:
+def _keys(ctx: NodeContext, numbers: str, strings: str) -> tuple[int, ...] | tuple[str, ...]:
     """The keys that one of two attributes holds."""
-    integer_keys, string_keys = tuple(integers(ctx, numbers).tolist()), ctx.strings(texts, ())
+    integer_keys, string_keys = tuple(integers(ctx, numbers).tolist()), texts(ctx, strings)
     if bool(integer_keys) == bool(string_keys):
-        ctx.fail(f"one of {numbers!r} and {texts!r} must be there", "model/attribute")
+        ctx.fail(f"one of {numbers!r} and {strings!r} must be there", "model/attribute")
     return integer_keys or string_keys
 
 

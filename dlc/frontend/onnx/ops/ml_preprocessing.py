@@ -7,7 +7,7 @@ import numpy as np
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.extension import ml
 from dlc.frontend.onnx.geometry import require_equal, reshape
-from dlc.frontend.onnx.ml import NUMBERS, cast, integers, numbers, tensor
+from dlc.frontend.onnx.ml import NUMBERS, cast, integers, numbers, tensor, texts
 from dlc.ir.dims import maximum, minimum, product
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
@@ -87,8 +87,8 @@ def one_hot_encoder(ctx: NodeContext) -> Value:
     x = tensor(ctx, (*NUMBERS, DType.STRING))
     categories = integers(ctx, "cats_int64s")
     if x.tensor.dtype is DType.STRING:
-        texts = ctx.strings("cats_strings", ())
-        distinct, categories = np.unique(np.array(texts, object), return_inverse=True)
+        names = np.array(texts(ctx, "cats_strings"), object)
+        distinct, categories = np.unique(names, return_inverse=True)
         x = ctx.add(StringIndex(tuple(distinct.tolist())), x)
     if not len(categories):
         ctx.fail(f"there are no categories for {x.type}", "model/attribute")
