@@ -16,15 +16,10 @@ def host_reports(program: Program) -> tuple[HostReport, ...]:
     from dlc.lowering.program import Host, walk
 
     return tuple(
-        HostReport(name(step), step.node.op.name, step.reason, cost(step))
+        HostReport(", ".join(step.node.origin), step.node.op.name, step.reason, cost(step))
         for step in walk(program.steps)
         if isinstance(step, Host)
     )
-
-
-def name(step: Host) -> str:
-    """The ONNX nodes that a step works for; without any it copies an output."""
-    return ", ".join(step.node.origin) or f"output {step.outputs[0].name}"
 
 
 def cost(step: Host) -> str:

@@ -9,7 +9,6 @@ from dlc.ir.builder import GraphBuilder
 from dlc.ir.dims import Dim, Symbol
 from dlc.ir.graph import Graph, Value
 from dlc.ir.ops.movement import Reshape
-from dlc.ir.ops.sequences import Identity
 from dlc.ir.types import is_object
 from dlc.limits import Limits
 from dlc.lowering.canonical import canonicalize
@@ -67,13 +66,15 @@ def lower(graph: Graph, limits: Limits | None = None, *, red_zone: int = 0) -> P
 
 
 def copy_plain_outputs(graph: Graph) -> None:
-    """Give each graph output that is an input, a constant or another output a value of its own."""
+    """Give each graph output that is an input, a constant or another output a value of its own.
+
+    Objects need none: they never change, and are copied when they leave.
+    """
     seen: set[Value] = set()
     for index, value in enumerate(graph.outputs):
-        if value.producer is None or value in seen:
+        if not is_object(value.type) and (value.producer is None or value in seen):
             builder = GraphBuilder(graph, origin=value.producer.origin if value.producer else ())
-            same = Identity() if is_object(value.type) else Reshape(value.tensor.shape)
-            graph.outputs[index] = builder.add(same, value, names=[value.name])
+            graph.outputs[index] = builder.add(Reshape(value.tensor.shape), value, names=[value.name])
         seen.add(value)
 
 

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from dlc.ir.dims import Dim, Guard, Relation, Symbol
+from dlc.ir.dtypes import DType
 from dlc.ir.graph import ElementSource, ExtentSource, Graph, Node, ShapeSource, Source, Value
 from dlc.ir.ops.control import If, Loop
-from dlc.ir.types import is_object, opened
+from dlc.ir.ops.movement import Expand
+from dlc.ir.types import TensorType, is_object, opened
 from dlc.lowering.draft import LoweredKernel, Names
 from dlc.lowering.group import ControlNode, HostNode, ViewNode, group
 from dlc.lowering.inplace import overwritable
@@ -308,9 +310,7 @@ class _LoopPlanner:
         body = inner_planner.run()
         for element, stack in zip(elements, self.stacks, strict=True):
             if is_object(stack.type):
-                # Without an iteration there is no row that would make the array.
-                nothing = np.empty((0,) * stack.tensor.rank, object)
-                around.block.work.append(Move(Value(f"{stack.name}.start", stack.type, nothing), stack))
+                self._start_stack(stack)
             body.work.append(Move(element, stack, self.number))
         body.work += map(self.planner.require, checks)
         held = self._advance(body, nexts, [again, *elements])
@@ -362,6 +362,17 @@ class _LoopPlanner:
             self.sharing.share(start, final)
         else:
             around.block.work.append(Move(start, state))
+
+    def _start_stack(self, stack: Value) -> None:
+        """Make a stack of strings that has no rows yet: without an iteration that is the result."""
+        nothing = np.empty((0, *[1] * (stack.tensor.rank - 1)), object)
+        operand = Value(f"{stack.name}.none", TensorType(DType.STRING, nothing.shape), nothing)
+        shape = (0, *stack.tensor.shape[1:])
+        start = Value(f"{stack.name}.start", TensorType(DType.STRING, shape))
+        node = Node(Expand(shape), [operand], [start], self.node.origin)
+        self.sharing.share(start, stack)
+        item = HostNode(node, "the rows of strings that a loop stacks are Python's")
+        self.around.block.work.append(Task(item, [operand], [start]))
 
     def _extents(self, nexts: Sequence[Value], elements: Sequence[Value]) -> list[Guard]:
         """Find the symbols that pass from iteration to iteration; returns what has to hold of them."""
