@@ -31,6 +31,11 @@ def cases() -> dict[str, TestCase]:
     return {case.name: case for kind in KINDS for case in load_model_tests(kind=kind)}
 
 
+def model_of(case: TestCase) -> onnx.ModelProto:
+    """The model of a case."""
+    return case.model if case.model is not None else onnx.load(Path(case.model_dir) / "model.onnx")
+
+
 def run(case: TestCase) -> list[HostReport]:
     """Compile and run a case and compare its outputs; returns the nodes that did not run in generated code.
 
@@ -39,7 +44,7 @@ def run(case: TestCase) -> list[HostReport]:
     output differs beyond the case's own tolerance, dlc.Error where dlc refuses it. Outputs drawn at random
     need only agree where both engines drew something else than 0.
     """
-    model = case.model if case.model is not None else onnx.load(Path(case.model_dir) / "model.onnx")
+    model = model_of(case)
     sets = _data_sets(case, model)
     try:
         return _run(case, model, sets)
