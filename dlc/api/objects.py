@@ -108,13 +108,14 @@ class ObjectBinder(InputBinder):
             array = as_strings(name, value)
         else:
             array, family = as_array(name, value, type_.dtype.numpy)
-            array = np.asarray(array, array.dtype.newbyteorder("="), order="C")
-            if array.dtype != type_.dtype.numpy:
+            if array.dtype.newbyteorder("=") != type_.dtype.numpy:
                 raise InputError(
                     f"input {printable(name)!r} must be {self.spec.type}, but has a tensor of {array.dtype}",
                     hint=f"convert it: x.astype(numpy.{type_.dtype.numpy})",
                     code="input/dtype",
                 )
+            if not array.dtype.isnative or not array.flags.c_contiguous:
+                array = np.array(array, type_.dtype.numpy, order="C")
         check_array(array, type_, f"a tensor of input {printable(name)!r}")
         return array, family
 
