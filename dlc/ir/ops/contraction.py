@@ -155,11 +155,7 @@ def _bind_subscripts(term: str, shape: tuple[Dim, ...], extents: dict[str, Dim])
     if (len(head) + len(tail) > len(shape)) or (not dots and len(head) != len(shape)) or "." in head + tail:
         raise InferenceError(f"subscripts {term!r} do not fit a tensor of rank {len(shape)}")
     for letter, extent in labelled_extents(term, shape):
-        known = extents.setdefault(letter, extent)
-        if known == 1:
-            extents[letter] = extent
-        elif extent != 1:
-            require_equal(known, extent, f"extents of subscript {letter!r}")
+        (extents[letter],) = broadcast_shapes([extents.get(letter, extent)], [extent])
     return shape[len(head):len(shape) - len(tail)]
 
 

@@ -102,6 +102,8 @@ def test_gemm_of_a_c_that_would_enlarge_the_product_is_refused() -> None:
     ("a,b,c->abc", [(2,), (3,), (4,)]),
     ("Aa->A", [(2, 3)]),
     ("ij->", [(2, 3)]),
+    ("ij,jk->ji", [(2, 1), (3, 4)]),
+    ("ij,jk->ji", [(2, 3), (1, 4)]),
     ("i,i->", [(0,), (0,)]),
 ])
 @pytest.mark.parametrize("symbolic", [False, True])
