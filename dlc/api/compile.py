@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO, TypeAlias
@@ -47,8 +48,14 @@ def compile(
     limits: Limits | None = None,
     progress: Progress | None = None,
     external_data_dir: str | os.PathLike[str] | None = None,
+    example_inputs: Any = None,
+    dynamic_shapes: Any = None,
 ) -> CompiledModel:
     """Compile an ONNX model (path, bytes, binary file or ModelProto) for this machine or a named target.
+
+    A torch.nn.Module is exported by torch.onnx for arguments like `example_inputs` (a tuple, or a dictionary
+    by name), with `dynamic_shapes` as torch.export takes them (dims also by name: ``({0: "batch"},)``); the
+    result, a CompiledModule, is called as the module is.
 
     The options are those of :class:`dlc.Options`. `progress` is called with the name of each phase as it
     begins. Raises ModelError, UnsupportedError (with all findings), InputError, LimitError, ResourceError.
@@ -71,7 +78,24 @@ def compile(
         "limits": Limits() if limits is None else limits,
         "external_data_dir": external_data_dir,
     }
-    return compile_hooked(source, Options(**given), progress or (lambda _: None))
+    options, report = Options(**given), progress or (lambda _: None)
+    if _is_module(source):
+        from dlc.api.torch.module import compile_module
+
+        return compile_module(source, example_inputs, dynamic_shapes, options, report)
+    if example_inputs is not None or dynamic_shapes is not None:
+        raise InputError(
+            f"example_inputs and dynamic_shapes are for torch modules, not for {type(source).__name__}",
+            hint="the inputs of an ONNX model have types and shapes; fix or bound them with shapes=",
+            code="input/option",
+        )
+    return compile_hooked(source, options, report)
+
+
+def _is_module(source: Any) -> bool:
+    """Whether `source` is a torch module, without an import of torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.nn.Module)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +115,17 @@ class Hooks:
 
 
 def compile_hooked(
-    source: Source, options: Options, progress: Progress, hooks: Hooks | None = None
+    source: Source,
+    options: Options,
+    progress: Progress,
+    hooks: Hooks | None = None,
+    make: Callable[..., CompiledModel] = CompiledModel,
 ) -> CompiledModel:
-    """:func:`compile` with its options as an object, and `hooks`."""
+    """:func:`compile` with its options as an object, `hooks`, and a class to make of the artifact."""
     try:
         artifact = build(source, options, progress, hooks or Hooks())
         log_hosts(artifact.manifest.model.name, artifact.report.hosts)
-        return CompiledModel(artifact, threads=options.threads)
+        return make(artifact, threads=options.threads)
     except InternalError as error:
         hint = reproducer(source)
         raise InternalError(error.message, node=error.node, hint=hint, code=error.code) from error

@@ -1,0 +1,1 @@
+"""dlc for PyTorch: compiled modules, and the backend of torch.compile."""

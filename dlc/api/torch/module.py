@@ -1,0 +1,70 @@
+"""dlc.compile of a torch.nn.Module: a compiled model that is called as the module is."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dlc.api.arrays import to_torch
+from dlc.api.assemble import Artifact
+from dlc.api.compile import compile_hooked
+from dlc.api.load import from_package_bytes
+from dlc.api.model import CompiledModel
+from dlc.errors import Error, InternalError, printable
+from dlc.frontend.torch.modules import Structure, export_module
+from dlc.options import Options
+
+
+class CompiledModule(CompiledModel):
+    """A compiled torch module: takes the module's arguments and returns its results, in their structure.
+
+    Torch tensors in give torch tensors out, and NumPy arrays give NumPy arrays. Results share no memory with
+    the arguments, and carry no gradients. `run`, `prepare` and `save` work on the flat model, whose inputs
+    and outputs have names; a saved model is opened as such.
+    """
+
+    def __init__(self, artifact: Artifact, *, structure: Structure, threads: int | None = None) -> None:
+        super().__init__(artifact, threads=threads)
+        self._structure = structure
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What ``module(*args, **kwargs)`` returns.
+
+        Raises InputError for arguments of another structure than the example's, or numbers other than those
+        that the module was compiled for.
+        """
+        values = self._structure.flatten(args, kwargs)
+        outputs = list(self._run(values))
+        if not values:  # nothing says what the results shall be
+            outputs = [to_torch(output) for output in outputs]
+        return self._structure.unflatten(outputs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.to_bytes(self_test=False), self._structure)
+
+
+def _restore(package: bytes, structure: Structure) -> CompiledModule:
+    return CompiledModule(from_package_bytes(package), structure=structure)
+
+
+def compile_module(
+    module: Any, example_inputs: Any, dynamic_shapes: Any, options: Options, progress: Callable[[str], None]
+) -> CompiledModel:
+    """`module` exported by torch.onnx and compiled.
+
+    Raises UnsupportedError for what cannot be exported, naming the operator, and what compiling raises.
+    """
+    progress("export")
+    try:
+        exported, structure = export_module(module, example_inputs, dynamic_shapes)
+    except (Error, MemoryError):
+        raise
+    except Exception as error:
+        message = f"the module cannot be exported: {type(error).__name__}: {printable(str(error))}"
+        raise InternalError(message) from error
+    make = functools.partial(CompiledModule, structure=structure)
+    with tempfile.TemporaryDirectory() as folder, exported.source(Path(folder)) as source:
+        return compile_hooked(source, options, progress, make=make)
