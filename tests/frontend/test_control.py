@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from dlc.errors import Error, InputError, ModelError, UnsupportedError
 from dlc.frontend.onnx.importer import ImportedModel, import_model
+from dlc.frontend.onnx.regions import Region
 from dlc.ir.evaluate import evaluate
+from dlc.ir.graph import Value
 from dlc.ir.verify import verify
 from dlc.lowering.lower import lower
 from dlc.lowering.program_evaluate import evaluate_program
 from dlc.passes.pipeline import default_pipeline
-from tests.helpers.control_models import Case
-from tests.helpers.judged import CASES, assert_judged_right, runs
+from dlc.verify.engines import OnnxRuntime
+from tests.helpers.control_models import Case, normal, number
+from tests.helpers.judged import CASES, assert_close, assert_judged_right, runs
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -209,3 +213,73 @@ def test_a_branch_with_another_number_of_results_is_refused() -> None:
     assert "then_branch has 2 outputs, not 1" in str(refused(text, ModelError))
     other = text.replace("float[n] a, float[n] a", "float[n] a").replace("b = Neg(x)", "b = Shape(x)")
     assert "output 0 is" in str(refused(other, ModelError))
+
+
+# --- nesting
+
+
+def _nested(depth: int, innermost: str) -> str:
+    """Loops in loops, each with one state; what happens to it, the innermost one says."""
+    nodes = innermost.format(state=f"s{depth}", result=f"r{depth}")
+    for level in range(depth, 0, -1):
+        outer = f"s{level - 1}" if level > 1 else "x"
+        result = f"r{level - 1}" if level > 1 else "y"
+        inputs = f"int64 i{level}, bool g{level}, float[n{level}] s{level}"
+        outputs = f"bool o{level}, float[m{level}] r{level}"
+        nodes = f"o{level} = Identity(g{level}) {nodes}"
+        body = f"b{level} ({inputs}) => ({outputs}) {{ {nodes} }}"
+        nodes = f'{result} = Loop (trip, "", {outer}) <body = {body}>'
+    return f"main (float[n] x, int64 trip) => (float[m] y) {{ {nodes} }}"
+
+
+@pytest.mark.parametrize(
+    "innermost",
+    [
+        "{result} = Concat <axis = 0> ({state}, {state})",
+        "{result} = Identity({state})",
+        "{result} = Exp({state})",
+    ],
+)
+def test_nested_loops_are_imported_without_doubling(innermost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found out about an inner loop is not found out anew for each import of the body around it."""
+    seen = []
+    run_region = Region.run
+
+    def counted(self: Region, proto: onnx.GraphProto) -> list[Value]:
+        seen.append(proto.name)
+        return run_region(self, proto)
+
+    monkeypatch.setattr(Region, "run", counted)
+    for depth in (3, 6, 12):
+        seen.clear()
+        model = import_model(Case("nested", _nested(depth, innermost), lambda rng: []).model())
+        verify(model.graph)
+        # Once more for each loop around.
+        assert len(seen) <= depth * (depth + 3) // 2
+
+
+def test_a_state_of_an_inner_loop_may_begin_to_vary() -> None:
+    """Sizes decide a branch until the state around is found to grow: what was learned holds no more."""
+    text = """main (float[2] x, int64 trip) => (float[m] y, float[k] z) {
+      three = Constant <value_int = 3> ()
+      y, z = Loop (trip, "", x, x) <body = outer (int64 i, bool g, float[a] s, float[a] t)
+          => (bool o, float[b] r, float[b] u) {
+          o = Identity(g)
+          r = Concat <axis = 0> (s, x)
+          n = Size(s)
+          small = Less(n, three)
+          u = Loop (trip, "", t) <body = inner (int64 j, bool h, float[c] v) => (bool p, float[d] w) {
+              p = Identity(h)
+              w = If (small) <then_branch = yes () => (float[e] e0) { e0 = Identity(v) },
+                  else_branch = no () => (float[f] f0) { f0 = Exp(v) }>
+            }>
+        }>
+    }"""
+    case = Case("varying", text, lambda rng: [{"x": normal(rng, 2), "trip": number(t)} for t in (0, 1, 3)])
+    model = import_model(case.model())
+    verify(model.graph)
+    judge = OnnxRuntime(case.model(), threads=1)
+    for feeds in case.feeds(np.random.default_rng(0)):
+        wanted = judge.run(feeds)
+        found = evaluate(model.graph, feeds)
+        assert_close([found["y"], found["z"]], [np.asarray(wanted["y"]), np.asarray(wanted["z"])])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto
 
     from dlc.frontend.onnx.graph_importer import GraphImporter
+    from dlc.frontend.onnx.learned import Place
     from dlc.frontend.onnx.scope import Scope
 
 DimArray: TypeAlias = "np.ndarray[Any, np.dtype[np.object_]]"
@@ -80,6 +81,11 @@ class NodeContext:
     def wants(self, index: int) -> bool:
         """Whether the node names output `index`."""
         return index < len(self.output_names) and bool(self.output_names[index])
+
+    @property
+    def place(self) -> Place:
+        """What tells the node from all others of the model."""
+        return self.name, self.scope.depth, tuple(self.output_names)
 
     def declared_rank(self, index: builtins.int) -> builtins.int | None:
         """The rank that the model claims output `index` to have, if it does."""

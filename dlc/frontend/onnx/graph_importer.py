@@ -22,6 +22,7 @@ from dlc.frontend.onnx.contents import Contents
 from dlc.frontend.onnx.context import DimArray, NodeContext, finding
 from dlc.frontend.onnx.elements import Known
 from dlc.frontend.onnx.functions import FunctionTable, normalize_domain, opset_imports
+from dlc.frontend.onnx.learned import Learned
 from dlc.frontend.onnx.ordering import ordered
 from dlc.frontend.onnx.schema import check_form, exists, form_of
 from dlc.frontend.onnx.scope import Missing, Scope
@@ -93,6 +94,7 @@ class GraphImporter:
         #: Extents of results that are known, or required, not to be negative.
         self._extents: set[Dim] = set()
         self._spent: _Spent = parent._spent if parent else _Spent()
+        self.learned: Learned = parent.learned if parent else Learned()
 
     # --- what importers ask
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from dlc.frontend.onnx.content_elements import array_of
 from dlc.frontend.onnx.context import NodeContext
+from dlc.frontend.onnx.learned import Settled
 from dlc.frontend.onnx.regions import OpenExtents, Region
 from dlc.ir.dims import Dim, Symbol, free_symbols, known_equal, maximum
 from dlc.ir.dtypes import DType
@@ -64,9 +65,14 @@ class _LoopImport:
         self.starts = list(starts)
         self.body = body
         self.types: list[Type] = [value.type for value in starts]
-        self.invariant: set[int] = set()
+        known = ctx.importer.learned.loops.get(ctx.place, Settled(frozenset(), frozenset()))
+        self.invariant = {index for index in known.invariant if index < len(starts)}
+        #: States that were taken for invariant, and are not.
+        self.varying: set[int] = set()
         #: (state, axis) -> the symbol of an extent that changes.
         self.changing: dict[tuple[int, int], Symbol] = {}
+        for index, axis in sorted(known.changing):
+            self._open(index, axis)
         least = trip - 1 if isinstance(trip, int) and trip > 0 else None
         self.number = Symbol(ctx.importer.symbolic.fresh("iteration", 0).name, 0, least)
 
@@ -75,9 +81,13 @@ class _LoopImport:
             region, states, result = self._import()
             found = {index for index, value in enumerate(states) if result.states[index] is value}
             changed = self._widen(region, result.states)
-            if found <= self.invariant and not changed:
+            self.varying |= self.invariant - found
+            invariant = (self.invariant | found) - self.varying
+            if invariant == self.invariant and not changed:
+                settled = Settled(frozenset(invariant), frozenset(self.changing))
+                self.ctx.importer.learned.loops[self.ctx.place] = settled
                 return self._add(region, result)
-            self.invariant |= found
+            self.invariant = invariant
 
     def _import(self) -> tuple[Region, list[Value], Iteration]:
         region = Region(self.ctx, "body")
@@ -91,6 +101,8 @@ class _LoopImport:
             if index not in self.invariant
         }
         for (index, axis), symbol in self.changing.items():
+            if index not in inputs:
+                continue
             region.graph.symbols[symbol] = ShapeSource(inputs[index].name, axis)
         states = [inputs.get(index) or region.capture(value) for index, value in enumerate(self.starts)]
         return region, states, self.body(region, iteration, states)
@@ -112,15 +124,19 @@ class _LoopImport:
                 grown |= joined is not None and joined != type_
                 self.types[index] = type_ if joined is None else joined
                 continue
-            shape = list(type_.shape)
-            for axis, (new, old) in enumerate(zip(value.type.shape, shape)):
+            for axis, (new, old) in enumerate(zip(value.type.shape, type_.shape)):
                 kept = known_equal(new, old) and not inner & free_symbols(new)
-                if kept or (index, axis) in self.changing:
-                    continue
-                symbol = self.ctx.importer.symbolic.fresh(f"{self.starts[index].name}_{axis}", 0)
-                shape[axis] = self.changing[index, axis] = symbol
-            self.types[index] = type_.with_shape(shape)
+                if not kept and (index, axis) not in self.changing:
+                    self._open(index, axis)
         return grown or len(self.changing) > before
+
+    def _open(self, index: int, axis: int) -> None:
+        """Let an extent of a state be a symbol, for that it changes."""
+        type_ = self.types[index] if index < len(self.types) else None
+        if isinstance(type_, TensorType) and axis < type_.rank:
+            symbol = self.ctx.importer.symbolic.fresh(f"{self.starts[index].name}_{axis}", 0)
+            self.changing[index, axis] = symbol
+            self.types[index] = type_.with_shape((*type_.shape[:axis], symbol, *type_.shape[axis + 1 :]))
 
     def _add(self, region: Region, result: Iteration) -> list[Value]:
         carried = [index for index in range(len(self.starts)) if index not in self.invariant]

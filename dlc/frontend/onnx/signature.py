@@ -56,6 +56,8 @@ class Signature:
         self.hints: dict[str, tuple[int, int, int]] = {}
         self.inputs: list[InputSpec] = []
         self._taken: set[str] = set(RESERVED)
+        #: How many symbols were named after a wish that was taken.
+        self._counts: dict[str, int] = {}
         self._used: set[str] = set()
 
     def declare(self, infos: Sequence[ValueInfoProto]) -> Iterator[Value]:
@@ -104,9 +106,10 @@ class Signature:
         """A symbol of at least `lo`, named after `wish` as far as the syntax of dims allows."""
         base = re.sub(r"[^A-Za-z0-9_]", "_", wish)[:60]
         base = base if re.match(r"[A-Za-z_]", base) else f"d_{base}"
-        name, count = base, 1
+        name = base
         while name in self._taken:
-            name, count = f"{base}_{count}", count + 1
+            self._counts[base] = count = self._counts.get(base, 0) + 1
+            name = f"{base}_{count}"
         self._taken.add(name)
         return Symbol(name, lo=lo)
 

@@ -30,14 +30,17 @@ def if_(ctx: NodeContext) -> Sequence[Value]:
     taken = bool(known.item()) if known is not None else None if asked is None else asked.known()
     if taken is not None:
         return ctx.importer.inline(_branch(ctx, taken), ctx)
+    learned = ctx.importer.learned.ways.get(ctx.place)
+    if learned is not None:
+        return _assumed(ctx, condition, asked, learned)
     ways = [Region(ctx, "then_branch"), Region(ctx, "else_branch")]
     outputs = [way.run(_branch(ctx, taken)) for way, taken in zip(ways, (True, False))]
     differing = [index for index, column in enumerate(zip(*outputs)) if _ranks_differ(*column)]
     if differing:
         taken = _settled(ctx, asked, [(outputs[0][index], outputs[1][index], index) for index in differing])
         if taken is not None:
-            _assume(ctx, condition, asked, taken)
-            return ctx.importer.inline(_branch(ctx, taken), ctx)
+            ctx.importer.learned.ways[ctx.place] = taken
+            return _assumed(ctx, condition, asked, taken)
     inner = {symbol for way in ways for symbol in way.symbols}
     extents = OpenExtents(ctx, inner.__contains__, [name or "unused" for name in ctx.output_names])
     types = tuple(
@@ -86,8 +89,8 @@ def _settled(
     return None
 
 
-def _assume(ctx: NodeContext, condition: Value, asked: Guard | None, taken: bool) -> None:
-    """Let the graph require that the condition takes this way."""
+def _assumed(ctx: NodeContext, condition: Value, asked: Guard | None, taken: bool) -> Sequence[Value]:
+    """This way in place of the node; the graph requires that the condition takes it."""
     if asked is None:
         # What the condition is, only the run tells.
         number = ctx.builder.add(Cast(DType.I64), condition, names=["way"])
@@ -99,6 +102,7 @@ def _assume(ctx: NodeContext, condition: Value, asked: Guard | None, taken: bool
         "have another rank, for which this model is not compiled"
     )
     require(ctx, holds.relation, holds.left, holds.right, message)
+    return ctx.importer.inline(_branch(ctx, taken), ctx)
 
 
 @importer("Loop")
