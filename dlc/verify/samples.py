@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 ML = "ai.onnx.ml"
 MICROSOFT = "com.microsoft"
+NCHWC = "com.microsoft.nchwc"
 #: The opsets of the graphs.
-OPSETS: Mapping[str, int] = {"": 26, ML: 5, MICROSOFT: 1}
+OPSETS: Mapping[str, int] = {"": 26, ML: 5, MICROSOFT: 1, NCHWC: 1}
 
 #: The types of numeric features in ai.onnx.ml, and of those that keep their fractions.
 NUMBERS = "float double int32 int64"
@@ -34,6 +35,7 @@ _SUPPORT_VECTORS = (
     'kernel_type = "RBF", kernel_params = [0.5, 0.0, 3.0], support_vectors = [1.0, 2.0, 3.0, 4.0], '
     "coefficients = [1.0, -1.0], rho = [0.25]"
 )
+_ONES = f"{{{', '.join(['1'] * 16)}}}"
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,11 @@ _SAMPLES: tuple[Sample, ...] = (
     ),
     Sample("ZipMap", "$T[2, 3] x", "<classlabels_int64s = [0, 1, 2]>(x)", "float", domain=ML),
     Sample(
+        "FusedMatMulActivation", "$T[2, 3] x, $T[3, 4] w", '<activation = "Relu">(x, w)', "float", MICROSOFT
+    ),
+    Sample("GemmFastGelu", "$T[2, 3] x, $T[3, 4] w", "(x, w)", "float float16 bfloat16", MICROSOFT),
+    Sample("TransposeMatMul", "$T[3, 2] x, $T[3, 4] w", "<transA = 1>(x, w)", "float", MICROSOFT),
+    Sample(
         "GatherND",
         "$T[2, 3] x, int64[2, 1] i",
         "(x, i)",
@@ -208,6 +215,14 @@ _SAMPLES: tuple[Sample, ...] = (
     Sample(
         "Range", "$T x, $T z, $T step", "(x, z, step)", "float double int16 int32 int64", domain=MICROSOFT
     ),
+    Sample("AveragePool", "$T[1, 16, 6, 6] x", "<kernel_shape = [2, 2]>(x)", "float", NCHWC),
+    Sample("Conv", f"$T[1, 16, 6, 6] x, $T[16, 1, 1, 1] w = {_ONES}", "<group = 16>(x, w)", "float", NCHWC),
+    Sample("GlobalAveragePool", "$T[1, 16, 6, 6] x", "(x)", "float", NCHWC),
+    Sample("GlobalMaxPool", "$T[1, 16, 6, 6] x", "(x)", "float", NCHWC),
+    Sample("MaxPool", "$T[1, 16, 6, 6] x", "<kernel_shape = [2, 2]>(x)", "float", NCHWC),
+    Sample("ReorderInput", "$T[1, 16, 6, 6] x", "(x)", "float", NCHWC),
+    Sample("ReorderOutput", "$T[1, 16, 6, 6] x", "<channels = 16>(x)", "float", NCHWC),
+    Sample("Upsample", "$T[1, 16, 6, 6] x", "<scales = [1, 1, 2, 2]>(x)", "float", NCHWC),
 )
 
 
