@@ -136,9 +136,11 @@ class Finding:
 
     def __str__(self) -> str:
         name = f"{self.domain}.{self.operator}" if self.domain else self.operator
+        version = f"-{self.opset}" if self.opset else ""
         operands = ", ".join(f"{dtype}{shape}" for dtype, shape in zip(self.dtypes, self.shapes))
+        form = f"({operands})" if operands or version else ""
         remedy = f"; {self.hint}" if self.hint else ""
-        text = f"{name}-{self.opset}({operands}) at node '{self.node}': {self.reason}{remedy}"
+        text = f"{name}{version}{form} at node '{self.node}': {self.reason}{remedy}"
         return printable(text, limit=1000)
 
     def to_dict(self) -> dict[str, Any]:

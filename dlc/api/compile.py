@@ -286,13 +286,12 @@ def refuse_hosts(hosts: Sequence[HostReport]) -> None:
                 dtypes=(),
                 shapes=(),
                 reason=h.reason,
-                hint="compile without strict=True to run it on the host",
+                hint=f"compile without strict=True to run it on the host ({h.cost} a call)",
             )
             for h in hosts
         )
-        raise UnsupportedError(
-            f"{len(hosts)} nodes have no native kernel", findings=findings, code="unsupported/strict"
-        )
+        count = "1 node has" if len(hosts) == 1 else f"{len(hosts)} nodes have"
+        raise UnsupportedError(f"{count} no native kernel", findings=findings, code="unsupported/strict")
 
 
 def log_hosts(model: str, hosts: Sequence[HostReport]) -> None:
@@ -301,7 +300,8 @@ def log_hosts(model: str, hosts: Sequence[HostReport]) -> None:
         return
     count = f"{len(hosts)} node{'s run' if len(hosts) > 1 else ' runs'}"
     first = printable(str(hosts[0]), 500)
-    logger.warning("%s: %s on the host, in Python: %s", printable(model), count, first)
+    others = f"; and {len(hosts) - 1} more" if len(hosts) > 1 else ""
+    logger.warning("%s: %s on the host, in Python: %s%s", printable(model), count, first, others)
     for host in hosts[1:_MOST_LOGGED]:
         logger.info("%s: on the host: %s", printable(model), printable(str(host), 500))
 

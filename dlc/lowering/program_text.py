@@ -123,7 +123,8 @@ def _step_text(program: Program, step: Step) -> str:
         case Host(_, node, inputs, outputs, reason):
             operands = ", ".join("_" if place is None else _place_text(place) for place in inputs)
             results = ", ".join(map(_place_text, outputs))
-            return f"host {node.op.name}({operands}) -> {results}: {reason}"
+            comment = f"  # {', '.join(map(quoted, node.origin))}" if node.origin else ""
+            return f"host {node.op.name}({operands}) -> {results}: {reason}{comment}"
         case Measure(_, symbol, slot, axis):
             return f"measure {symbol.name} = extent {axis} of {_place_text(slot)}"
         case Unload(_, slot, buffer):

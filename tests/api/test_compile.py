@@ -100,6 +100,8 @@ def test_hosts_are_told_and_refused_on_demand(
     with pytest.raises(UnsupportedError) as caught:
         dlc.compile(host, strict=True, cache=False)
     assert caught.value.code == "unsupported/strict" and caught.value.findings[0].node == "node_r"
+    assert "1 node has no native kernel" in str(caught.value)
+    assert "run it on the host (4*n operations, 32*n bytes a call)" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -520,7 +520,8 @@ def test_host_steps_are_evaluated_and_shown() -> None:
     graph.add_output(builder.add(Cast(DType.F32), graph.inputs[0]), "y")
     program = lower(graph)
     assert any(isinstance(step, Host) for step in program.steps)
-    assert "host Cast(%x @ object 0) -> %cast" in program_text(program)
+    text = program_text(program)
+    assert "host Cast(%x @ object 0) -> %cast" in text and 'string[3]  # "node"' in text
 
 
 def test_decisions_are_recorded() -> None:
