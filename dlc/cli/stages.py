@@ -118,17 +118,18 @@ class Stages:
             case "program":
                 marks = tuple(f"  step {number}:" for number in numbers)
                 return "".join(line[2:] for line in _lines(self._whole(stage)) if line.startswith(marks))
-        functions = {self.code.kernels[kernel].function for kernel in kernels}
+        functions = {name for kernel in kernels for name in self.code.kernels[kernel].functions}
         split = llvm_functions if stage == "llvm" else assembly_functions
         return "\n".join(text for name, text in split(self._whole(stage)) if name in functions)
 
     def _kernel(self, index: int) -> str:
-        """The text of a kernel, with its number and template."""
+        """The text of a kernel, with its number, its template, and why others did not take it."""
         from dlc.lowering.text import to_text
 
-        return f"# kernel {index}, template {self.code.kernels[index].template}\n" + to_text(
-            self.program.kernels[index]
-        )
+        compiled = self.code.kernels[index]
+        lines = [f"# kernel {index}, template {compiled.template}"]
+        lines += [f"#   not {name}: {reason}" for name, reason in compiled.declined.items()]
+        return "\n".join([*lines, to_text(self.program.kernels[index])])
 
     def _launches(self, node: str) -> tuple[list[int], list[int]]:
         """The steps that work for `node`, and the kernels that they launch."""

@@ -260,14 +260,14 @@ CODE = [
     Fault(
         "a convolution forgets that its input has a halo",
         "fixed_convolutions",
-        "backends.cpu.templates.convolution:input_plane",
+        "backends.cpu.templates.convolution_form:input_plane",
         "(before[axis] - window.pad) * strides[axis]",
         "-window.pad * strides[axis]",
     ),
     Fault(
         "the strides of rows and columns are swapped",
         "fixed_convolutions",
-        "backends.cpu.templates.convolution:input_plane",
+        "backends.cpu.templates.convolution_form:input_plane",
         "tuple(strides[2:rank])",
         "tuple(reversed(strides[2:rank]))",
     ),

@@ -46,7 +46,8 @@ class CompiledKernel:
     number of chunks of a launch (0: nothing to do) and `scratch` the bytes of scratch memory that one
     participant needs. `packing` names constant parameters that the function expects rearranged, with what
     does it: the kernel reads the packed array instead. A kernel of two phases has the first one in `before`,
-    and `workspace` bytes of memory that all chunks of both share.
+    and `workspace` bytes of memory that all chunks of both share. `declined` says why the templates that were
+    asked before did not take the kernel.
     """
 
     function: str
@@ -59,6 +60,7 @@ class CompiledKernel:
     packing: Mapping[str, Packing] = dataclasses.field(default_factory=dict)
     workspace: Dim = 0
     before: Phase | None = None
+    declined: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def functions(self) -> tuple[str, ...]:

@@ -26,17 +26,16 @@ from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim, ceildiv
 from dlc.lowering import expr as e
 from dlc.lowering.kernel import Axis, Kernel
-from dlc.target import CpuTarget
 
 #: Queries from which a copy of values that lie apart pays.
 COPY_ROWS = 32
 LOG2_E = 1 / math.log(2)
 
 
-def match(kernel: Kernel, target: CpuTarget) -> Match[AttentionPlan] | Declined:
+def match(kernel: Kernel, module: Module) -> Match[AttentionPlan] | Declined:
     """Whether `kernel` is attention computed in f32."""
     form = attention_form(kernel)
-    return form if isinstance(form, Declined) else Match(plan_attention(form, target))
+    return form if isinstance(form, Declined) else Match(plan_attention(form, module.target))
 
 
 def emit(module: Module, name: str, match: Match[AttentionPlan]) -> CompiledKernel:

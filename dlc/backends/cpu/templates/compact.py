@@ -9,7 +9,6 @@ from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame
 from dlc.backends.cpu.module import Module
 from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.lowering.kernel import Kernel, Param, Routine
-from dlc.target import CpuTarget
 
 LANES = 16
 
@@ -23,9 +22,9 @@ class CompactForm:
     positions: Param
 
 
-def match(kernel: Kernel, target: CpuTarget) -> Match[CompactForm] | Declined:
+def match(kernel: Kernel, module: Module) -> Match[CompactForm] | Declined:
     """The kernel as a compaction, on any target."""
-    del target
+    del module
     match kernel.body:
         case (Routine(name="compact") as routine,):
             condition, positions = (kernel.param(name) for name in routine.params)

@@ -11,7 +11,6 @@ from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim, ceildiv
 from dlc.ir.ops.coupling import PRECISION, ROUNDS
 from dlc.lowering.kernel import Kernel, Param, Routine
-from dlc.target import CpuTarget
 
 LANES = 16
 _VECTOR = t.vector(LANES, t.f32)
@@ -39,9 +38,9 @@ class CouplingForm:
         return classes
 
 
-def match(kernel: Kernel, target: CpuTarget) -> Match[CouplingForm] | Declined:
+def match(kernel: Kernel, module: Module) -> Match[CouplingForm] | Declined:
     """The kernel as a coupling, on any target."""
-    del target
+    del module
     match kernel.body:
         case (Routine(name="pairwise_coupling") as routine,):
             pairs, result = map(kernel.param, routine.params)

@@ -16,9 +16,11 @@ from dlc.backends.cpu import types as t
 from dlc.backends.cpu.access import covered_by_halo
 from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame
 from dlc.backends.cpu.module import Module
-from dlc.backends.cpu.templates.convolution import LANES, MAX_CHUNKS, Declined, reads_windows, static
+from dlc.backends.cpu.templates.convolution import MAX_CHUNKS
+from dlc.backends.cpu.templates.convolution_form import LANES, reads_windows, static
 from dlc.backends.cpu.templates.epilogue import BlockedEpilogue
 from dlc.backends.cpu.templates.normalize import split_blocked_axes
+from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim, ceildiv, maximum, minimum, product
 from dlc.ir.dtypes import DType
 from dlc.ir.operator import Array
@@ -30,7 +32,7 @@ CHUNK_WORK = 60_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Match:
+class DepthwiseForm:
     """A depthwise convolution that the template takes."""
 
     kernel: Kernel
@@ -48,7 +50,7 @@ class Match:
         return tuple(static(self.kernel.extent(tap)) for tap in self.taps)
 
 
-def match(kernel: Kernel) -> Match | Declined:
+def depthwise_form(kernel: Kernel) -> DepthwiseForm | Declined:
     """Whether `kernel` is a depthwise convolution in blocked layout with constant weights."""
     match kernel.body:
         case (Contract() as contract, Store() as store) if contract.spec.windows and contract.spec.batch:
@@ -76,7 +78,7 @@ def match(kernel: Kernel) -> Match | Declined:
             return Declined("not in blocked layout")
     if store.axes != contract.out.axes or any(w.stride < 1 or w.dilation < 1 for w in spec.windows):
         return Declined("the epilogue stores in another order, or windows run backwards")
-    return Match(
+    return DepthwiseForm(
         kernel,
         contract,
         source,
@@ -96,13 +98,20 @@ def pack(weights: Array) -> Array:
     return np.ascontiguousarray(padded.reshape(-1, LANES, padded.shape[1]).transpose(0, 2, 1))
 
 
-def emit(module: Module, name: str, m: Match) -> CompiledKernel:
+def match(kernel: Kernel, module: Module) -> Match[DepthwiseForm] | Declined:
+    """Whether `kernel` is a depthwise convolution in blocked layout with constant weights."""
+    del module
+    form = depthwise_form(kernel)
+    return form if isinstance(form, Declined) else Match(form)
+
+
+def emit(module: Module, name: str, match: Match[DepthwiseForm]) -> CompiledKernel:
     """Write the function of a matched depthwise convolution."""
-    return _Depthwise(module, name, m).emit()
+    return _Depthwise(module, name, match.form).emit()
 
 
 class _Depthwise:
-    def __init__(self, module: Module, name: str, m: Match) -> None:
+    def __init__(self, module: Module, name: str, m: DepthwiseForm) -> None:
         self.m = m
         self.windows = m.contract.spec.windows
         self.extents = [m.kernel.extent(axis) for axis in m.positions]

@@ -16,7 +16,6 @@ from dlc.backends.cpu.templates.keys import ascending_key
 from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dtypes import DType
 from dlc.lowering.kernel import Kernel, Param, Routine
-from dlc.target import CpuTarget
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +28,9 @@ class DistinctForm:
     sorted: bool
 
 
-def match(kernel: Kernel, target: CpuTarget) -> Match[DistinctForm] | Declined:
+def match(kernel: Kernel, module: Module) -> Match[DistinctForm] | Declined:
     """The kernel as a search of distinct rows, on any target."""
-    del target
+    del module
     match kernel.body:
         case (Routine(name="distinct") as routine,):
             rows, *results = (kernel.param(name) for name in routine.params)

@@ -29,7 +29,6 @@ from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.inspect import map_stage
 from dlc.lowering.kernel import Kernel, Map, Store
-from dlc.target import CpuTarget
 
 #: Multiply-adds below which the general template's loops are as good and smaller.
 SMALL = 2048
@@ -39,7 +38,7 @@ PACK_ROWS = 32
 FETCH_BYTES = 4096
 
 
-def match(kernel: Kernel, target: CpuTarget) -> Match[GemmPlan] | Declined:
+def match(kernel: Kernel, module: Module) -> Match[GemmPlan] | Declined:
     """Whether `kernel` is a product, then stages at each of its elements."""
     form = gemm_form(kernel)
     if isinstance(form, Declined):
@@ -47,7 +46,7 @@ def match(kernel: Kernel, target: CpuTarget) -> Match[GemmPlan] | Declined:
     size = product([axis.extent for axis in (*form.batch, form.row, form.column, form.reduce)])
     if isinstance(size, int) and size <= SMALL:
         return Declined("too small to be worth tiles")
-    return Match(plan_gemm(form, target))
+    return Match(plan_gemm(form, module.target))
 
 
 def emit(module: Module, name: str, match: Match[GemmPlan]) -> CompiledKernel:

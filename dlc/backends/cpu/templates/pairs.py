@@ -17,7 +17,6 @@ from dlc.ir.dims import Dim, Symbol, known_equal, linear, maximum, minimum, prod
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.kernel import Axis, Kernel, Map, Param, Store, StoreMode
-from dlc.target import CpuTarget
 
 #: Pairs that make a chunk, some 10 us of one core.
 CHUNK_PAIRS = 1 << 14
@@ -51,7 +50,7 @@ class PairsForm:
     values: tuple[e.Expr, e.Expr]
 
 
-def match(kernel: Kernel, target: CpuTarget) -> Match[PairsForm] | Declined:
+def match(kernel: Kernel, module: Module) -> Match[PairsForm] | Declined:
     """Whether `kernel` maps pairs of one parameter to pairs of another, in f32."""
     match kernel.body:
         case (*maps, Store() as first, Store() as second) if maps:

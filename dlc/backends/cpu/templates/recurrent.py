@@ -20,13 +20,12 @@ from dlc.backends.cpu.templates.row_product import LANES, VECTOR, RowProduct, ca
 from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim
 from dlc.lowering.kernel import Kernel, Store
-from dlc.target import CpuTarget
 
 
-def match(kernel: Kernel, target: CpuTarget) -> Match[RecurrentPlan] | Declined:
+def match(kernel: Kernel, module: Module) -> Match[RecurrentPlan] | Declined:
     """Whether `kernel` is a recurrent layer with constant weights, computed in f32."""
     form = recurrent_form(kernel)
-    return form if isinstance(form, Declined) else Match(plan_recurrent(form, target))
+    return form if isinstance(form, Declined) else Match(plan_recurrent(form, module.target))
 
 
 def emit(module: Module, name: str, match: Match[RecurrentPlan]) -> CompiledKernel:

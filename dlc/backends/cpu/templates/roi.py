@@ -16,7 +16,6 @@ from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim, ceildiv, minimum
 from dlc.ir.dtypes import DType
 from dlc.lowering.kernel import Kernel, Param, Routine
-from dlc.target import CpuTarget
 
 LANES = 16
 _MAX_CHUNKS = 64
@@ -38,9 +37,9 @@ class RoiForm:
     half_pixel: bool
 
 
-def match(kernel: Kernel, target: CpuTarget) -> Match[RoiForm] | Declined:
+def match(kernel: Kernel, module: Module) -> Match[RoiForm] | Declined:
     """The kernel as a RoiAlign, on any target."""
-    del target
+    del module
     match kernel.body:
         case (Routine(name="roi_align") as routine,):
             params = [kernel.param(name) for name in routine.params]

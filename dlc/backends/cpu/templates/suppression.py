@@ -15,7 +15,6 @@ from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim, ceildiv
 from dlc.ir.dtypes import DType
 from dlc.lowering.kernel import Kernel, Param, Routine
-from dlc.target import CpuTarget
 
 LANES = 16
 #: Numbers kept of each kept box: x low, y low, x high, y high, area.
@@ -36,9 +35,9 @@ class SuppressionForm:
     center_point_box: bool
 
 
-def match(kernel: Kernel, target: CpuTarget) -> Match[SuppressionForm] | Declined:
+def match(kernel: Kernel, module: Module) -> Match[SuppressionForm] | Declined:
     """The kernel as a suppression, on any target."""
-    del target
+    del module
     match kernel.body:
         case (Routine(name="non_max_suppression") as routine,):
             boxes, scores, overlap, least, kept, counts = map(kernel.param, routine.params)

@@ -1,6 +1,6 @@
 """What a kernel template is: a module that says whether it takes a kernel, and writes it.
 
-match(kernel, target) -> Match | Declined      # decided from the kernel and the target alone
+match(kernel, module) -> Match | Declined      # decided from the kernel, the target and the policy
 emit(module, name, match) -> CompiledKernel
 """
 
@@ -12,7 +12,6 @@ from typing import Generic, Protocol, TypeVar
 from dlc.backends.cpu.compiled import CompiledKernel
 from dlc.backends.cpu.module import Module
 from dlc.lowering.kernel import Kernel
-from dlc.target import CpuTarget
 
 Form = TypeVar("Form")
 
@@ -34,8 +33,8 @@ class Declined:
 class Template(Protocol[Form]):
     """The functions of a template module."""
 
-    def match(self, kernel: Kernel, target: CpuTarget) -> Match[Form] | Declined:
-        """Whether the template takes `kernel` on `target`."""
+    def match(self, kernel: Kernel, module: Module) -> Match[Form] | Declined:
+        """Whether the template takes `kernel`, for the target of `module` and by its policy."""
 
     def emit(self, module: Module, name: str, match: Match[Form]) -> CompiledKernel:
         """Write the kernel that was matched as function `name`."""

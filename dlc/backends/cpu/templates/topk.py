@@ -20,7 +20,6 @@ from dlc.backends.cpu.templates.keys import ascending_key, key_type
 from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim, Symbol, ceildiv, maximum, minimum, product
 from dlc.lowering.kernel import Kernel, Param, Routine
-from dlc.target import CpuTarget
 
 LANES = 16
 #: Elements that make a chunk, and most chunks of a launch.
@@ -41,9 +40,9 @@ class TopKForm:
     largest: bool
 
 
-def match(kernel: Kernel, target: CpuTarget) -> Match[TopKForm] | Declined:
+def match(kernel: Kernel, module: Module) -> Match[TopKForm] | Declined:
     """The kernel as a top-k, on any target."""
-    del target
+    del module
     match kernel.body:
         case (Routine(name="top_k") as routine,):
             options = dict(routine.attributes)

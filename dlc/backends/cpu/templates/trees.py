@@ -21,7 +21,6 @@ from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim, ceildiv
 from dlc.lowering.kernel import Kernel, Param, Routine
 from dlc.lowering.packed_trees import COMPACT, GROUP
-from dlc.target import CpuTarget
 
 #: Rows of a block, which is a chunk of the launch.
 _BLOCK = 64
@@ -60,9 +59,9 @@ _ROLES = {
 }
 
 
-def match(kernel: Kernel, target: CpuTarget) -> Match[TreesForm] | Declined:
+def match(kernel: Kernel, module: Module) -> Match[TreesForm] | Declined:
     """The kernel as a tree ensemble, on any target."""
-    del target
+    del module
     match kernel.body:
         case (Routine(name="tree_values" | "tree_rows" | "tree_votes") as routine,):
             params = dict(zip(_ROLES[routine.name], map(kernel.param, routine.params), strict=True))

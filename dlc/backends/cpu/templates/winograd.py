@@ -24,20 +24,31 @@ import numpy as np
 from dlc.backends.cpu import types as t
 from dlc.backends.cpu.compiled import CompiledKernel, KernelFrame, Phase
 from dlc.backends.cpu.module import Module
-from dlc.backends.cpu.templates.convolution import LANES, PREFETCH, input_plane, weight_view
+from dlc.backends.cpu.templates.convolution import PREFETCH
+from dlc.backends.cpu.templates.convolution_form import LANES, convolution_form, input_plane, weight_view
 from dlc.backends.cpu.templates.epilogue import BlockedEpilogue
 from dlc.backends.cpu.templates.normalize import split_blocked_axes
-from dlc.backends.cpu.templates.winograd_plan import TAPS, AxisView, Plan, View
+from dlc.backends.cpu.templates.template import Declined, Match
+from dlc.backends.cpu.templates.winograd_plan import TAPS, AxisView, Plan, View, make_plan
 from dlc.backends.cpu.templates.winograd_transform import apply, transform_weights
 from dlc.ir.dims import Dim, product
 from dlc.ir.operator import Array
+from dlc.lowering.kernel import Kernel
 
 _VECTOR = t.vector(LANES, t.f32)
 _BYTES = 4
 
 
-def emit(module: Module, name: str, plan: Plan) -> CompiledKernel:
+def match(kernel: Kernel, module: Module) -> Match[Plan] | Declined:
+    """Whether `kernel` is a convolution that Winograd's algorithm takes and makes faster."""
+    form = convolution_form(kernel)
+    found = form if isinstance(form, Declined) else make_plan(module, form)
+    return found if isinstance(found, Declined) else Match(found)
+
+
+def emit(module: Module, name: str, match: Match[Plan]) -> CompiledKernel:
     """Write the function, or the two functions, of a planned convolution."""
+    plan = match.form
     return _Shared(module, name, plan).emit() if plan.shared else _Strips(module, name, plan).emit()
 
 

@@ -7,8 +7,8 @@ import itertools
 import math
 
 from dlc.backends.cpu.module import Module
-from dlc.backends.cpu.templates import convolution
-from dlc.backends.cpu.templates.convolution import LANES
+from dlc.backends.cpu.templates.convolution import CHUNK_WORK, MAX_CHUNKS
+from dlc.backends.cpu.templates.convolution_form import LANES, ConvolutionForm
 from dlc.backends.cpu.templates.template import Declined
 from dlc.backends.cpu.templates.winograd_transform import Filter, Transform, transform
 from dlc.ir.dims import Dim, ceildiv, free_symbols, maximum, minimum, product
@@ -76,7 +76,7 @@ class Plan:
     phase into a workspace that all threads read; else each strip's in scratch memory.
     """
 
-    match: convolution.Match
+    match: ConvolutionForm
     transform: Transform
     views: tuple[View, ...]
     rows: Dim
@@ -159,8 +159,8 @@ class Plan:
 
     def chunks(self, units: Dim) -> Dim:
         """How many chunks `units` of equal work are shared out in."""
-        work = self.work() // convolution.CHUNK_WORK
-        return minimum(units, convolution.MAX_CHUNKS, maximum(1, work))
+        work = self.work() // CHUNK_WORK
+        return minimum(units, MAX_CHUNKS, maximum(1, work))
 
 
 def off_page(floats: int) -> int:
@@ -168,7 +168,7 @@ def off_page(floats: int) -> int:
     return floats + LANES if floats * 4 % 4096 == 0 else floats
 
 
-def plan(module: Module, m: convolution.Match) -> Plan | Declined:
+def make_plan(module: Module, m: ConvolutionForm) -> Plan | Declined:
     """The plan of a matched convolution, if Winograd's algorithm takes it and pays."""
     reason = _reason(module, m)
     if reason:
@@ -181,7 +181,7 @@ def plan(module: Module, m: convolution.Match) -> Plan | Declined:
     return _complete(module, best)
 
 
-def _reason(module: Module, m: convolution.Match) -> str:
+def _reason(module: Module, m: ConvolutionForm) -> str:
     """Why Winograd's algorithm does not take a convolution; "" if it does."""
     if len(m.kernel_shape) not in (2, 3) or m.kernel_shape[-2:] != (TAPS, TAPS):
         return "not 3x3 taps"
@@ -199,7 +199,7 @@ def _reason(module: Module, m: convolution.Match) -> str:
     return ""
 
 
-def _draft(m: convolution.Match, f: Transform) -> Plan:
+def _draft(m: ConvolutionForm, f: Transform) -> Plan:
     """A plan without its blocking."""
     *depth, first, second = m.contract.spec.windows
     taps = range(m.kernel_shape[0]) if depth else range(1)
@@ -246,7 +246,7 @@ def _cycles(draft: Plan) -> float:
     return max(count * each, 4 * LANES * draft.products * m.channels * blocks / _BYTES_PER_CYCLE)
 
 
-def _direct_cycles(m: convolution.Match) -> float:
+def _direct_cycles(m: ConvolutionForm) -> float:
     """Estimated cycles of the direct sums for one image."""
     pixels = product([m.extent(axis) for axis in m.positions])
     count = pixels if isinstance(pixels, int) else _UNKNOWN_PIXELS

@@ -162,7 +162,7 @@ def test_rows_of_two_axes_merge_at_run_time(target: CpuTarget) -> None:
     product = Product(
         Tensor("abk"), WEIGHTS, Tensor("abn"), {"a": 5, "b": 9, "n": 64, "k": 48}, symbolic="ab"
     )
-    match = gemm.match(product.kernel(), target)
+    match = gemm.match(product.kernel(), Module(target))
     assert isinstance(match, Match)
     assert match.form.form.batch == ()
     assert match.form.form.row.extent == Symbol("A") * Symbol("B")
@@ -320,7 +320,7 @@ def test_neither_order_nor_threads_of_chunks_show(target: CpuTarget) -> None:
 )
 def test_chunks_follow_the_work(m: int, n: int, k: int, least: int, most: int) -> None:
     product = matrices(m, n, k, symbolic="m")
-    match = gemm.match(product.kernel(), native())
+    match = gemm.match(product.kernel(), Module(native()))
     assert isinstance(match, Match)
     assert least <= evaluate(match.form.chunks, {"M": m}) <= most
 
@@ -344,7 +344,7 @@ def test_tiles_stay_in_registers(name: str, n: int) -> None:
 
 def _text(kernel: Kernel, target: CpuTarget) -> str:
     module = Module(target)
-    match = gemm.match(kernel, target)
+    match = gemm.match(kernel, Module(target))
     assert isinstance(match, Match)
     gemm.emit(module, "kernel", match)
     return module.text()
@@ -354,7 +354,7 @@ def _text(kernel: Kernel, target: CpuTarget) -> str:
 
 
 def _declined(kernel: Kernel) -> str:
-    match = gemm.match(kernel, native())
+    match = gemm.match(kernel, Module(native()))
     assert isinstance(match, Declined)
     return match.reason
 
