@@ -26,6 +26,7 @@ class Status(IntEnum):
     HOST_ERROR = 4
     LIMIT = 5
     ENDLESS = 6
+    OVERFLOW = 7
     GUARD = 1024
 
 

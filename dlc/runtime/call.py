@@ -385,6 +385,10 @@ class NativeModel:
                     node=site.node,
                     hint="if the model is trusted, raise dlc.Limits(loop_iterations=...)",
                 )
+            case Status.OVERFLOW:
+                site = self._site(self.interface.kernels, decode_fault(slot.context.fault)[0])
+                message = f"a size that follows from the data is out of range in {printable(site.text)}"
+                return ShapeError(message, node=site.node)
             case Status.FAULT:
                 kernel, chunk = decode_fault(slot.context.fault)
                 site = self._site(self.interface.kernels, kernel)

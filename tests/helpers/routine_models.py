@@ -93,6 +93,27 @@ def forest() -> Case:
     return helper.make_model(graph, opset_imports=opsets, ir_version=9), {"x": _normal(19, 2)}
 
 
+def machine() -> Case:
+    """Probabilities of three classes, coupled from those of their pairs."""
+    attributes: dict[str, object] = {
+        "classlabels_ints": [0, 1, 2],
+        "coefficients": [1.0, -0.5, 0.7, 0.3, -1.0, 0.4],
+        "kernel_params": [0.5, 0.0, 3.0],
+        "kernel_type": "RBF",
+        "prob_a": [-1.0, -2.0, -0.5],
+        "prob_b": [0.1, -0.2, 0.0],
+        "rho": [0.2, -0.1, 0.3],
+        "support_vectors": [0.0, 1.0, 1.0, -1.0, -1.0, 0.5],
+        "vectors_per_class": [1, 1, 1],
+    }
+    node = helper.make_node("SVMClassifier", ["x"], ["y", "p"], "svm", domain="ai.onnx.ml", **attributes)
+    info = helper.make_tensor_value_info
+    outputs = [info("y", INT64, ["n"]), info("p", FLOAT, ["n", 3])]
+    graph = helper.make_graph([node], "svm", [info("x", FLOAT, ["n", 2])], outputs)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9), {"x": _normal(9, 2)}
+
+
 #: Builders by the template that their models reach.
 ROUTINES: dict[str, Callable[[], Case]] = {
     "pairs": rotary,
@@ -101,4 +122,5 @@ ROUTINES: dict[str, Callable[[], Case]] = {
     "distinct": distinct,
     "non_max_suppression": suppression,
     "trees": forest,
+    "pairwise_coupling": machine,
 }

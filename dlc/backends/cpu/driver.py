@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dlc.backends.cpu import types as t
 from dlc.backends.cpu.builder import FunctionBuilder
@@ -12,6 +12,14 @@ from dlc.backends.cpu.compiled import FAULT, SLOT, CompiledKernel
 from dlc.backends.cpu.expressions import ExpressionEmitter
 from dlc.backends.cpu.growth import emit_growth
 from dlc.backends.cpu.module import Module
+from dlc.backends.cpu.overflow import (
+    LARGEST_EXTENT,
+    Magnitudes,
+    Polynomial,
+    fit,
+    guard_is_exact,
+    part,
+)
 from dlc.backends.cpu.zones import RedZones
 from dlc.ir.dims import Dim, Guard, Relation, Symbol, free_symbols, product
 from dlc.lowering.program import (
@@ -35,6 +43,7 @@ from dlc.lowering.program import (
     buffers,
 )
 
+OVERFLOW_STATUS = 7
 GUARD_STATUS = 1024
 #: The word of dlc_context that points to the growing storages.
 STORAGES = 14
@@ -48,7 +57,7 @@ def emit_driver(
 
     `workspace` is where the memory that the phases of a kernel share begins in the arena.
     """
-    _emit_shapes(module, program)
+    _emit_shapes(module, program, kernels)
     _Run(module, program, kernels, workspace).emit()
 
 
@@ -58,13 +67,37 @@ def _dims(b: FunctionBuilder, numbers: dict[str, t.Value]) -> ExpressionEmitter:
     return emitter
 
 
-def _holds(emitter: ExpressionEmitter, guard: Guard) -> t.Value:
-    left, right = emitter.dim(guard.left), emitter.dim(guard.right)
-    return emitter.b.icmp(_PREDICATES.get(guard.relation, "ne"), left, right)
+def _holds(emitter: ExpressionEmitter, guard: Guard, most: Mapping[str, int]) -> t.Value:
+    """Whether a guard holds; not if its sides leave 64 bits. `most` bounds symbols."""
+    b = emitter.b
+    holds = b.icmp(
+        _PREDICATES.get(guard.relation, "ne"), emitter.dim(guard.left), emitter.dim(guard.right)
+    )
+    exact = guard_is_exact(b, emitter, guard, most)
+    return holds if exact is None else b.value(b.and_(holds, exact), t.i1)
 
 
-def _emit_shapes(module: Module, program: Program) -> None:
-    """dlc_shapes(symbols, out): guards, arena bytes, extents of outputs (0 where only the run tells)."""
+def _bounds(program: Program) -> dict[str, int]:
+    """What the runtime lets the symbols of a call be, at most."""
+    return {symbol.name: LARGEST_EXTENT for symbol in program.symbols}
+
+
+def _sizes(program: Program, kernels: Sequence[CompiledKernel]) -> Polynomial:
+    """A bound of what a program computes with the symbols of a call, as far as it may be large."""
+    magnitudes = Magnitudes(_bounds(program))
+    magnitudes.require([program.arena])
+    for place in buffers(program.outputs):
+        magnitudes.require([*place.type.shape, place.type.elements * place.type.dtype.itemsize])
+    for kernel in kernels:
+        magnitudes.require_kernel(kernel.kernel)
+        magnitudes.require([kernel.scratch, kernel.chunks])
+    return part(magnitudes.unbounded(), set(program.symbols), within=True)
+
+
+def _emit_shapes(module: Module, program: Program, kernels: Sequence[CompiledKernel]) -> None:
+    """dlc_shapes(symbols, out): guards, arena bytes (-1: some size leaves 64 bits), extents of outputs (0
+    where only the run tells).
+    """
     b = module.function("dlc_shapes", [("symbols", t.ptr), ("out", t.ptr)], t.i64)
     symbols, out = b.params
     numbers = {
@@ -75,11 +108,14 @@ def _emit_shapes(module: Module, program: Program) -> None:
     known = set(program.symbols)
     failed: t.Value = b.const(t.i64, 0)
     for index, guard in reversed(list(enumerate(program.guards[: program.entry_guards]))):
-        failed = b.select(_holds(emitter, guard), failed, b.const(t.i64, index + 1))
+        failed = b.select(_holds(emitter, guard, _bounds(program)), failed, b.const(t.i64, index + 1))
     shapes = [place.type.shape for place in buffers(program.outputs)]
     dims: list[Dim] = [program.arena, *(dim for shape in shapes for dim in shape)]
     for index, dim in enumerate(dims):
         number = emitter.dim(dim) if free_symbols(dim) <= known else b.const(t.i64, 0)
+        if index == 0:
+            fits = fit(b, emitter, _sizes(program, kernels))
+            number = number if fits is None else b.select(fits, number, -1)
         b.store(number, b.byte_offset(out, index * SLOT))
     b.return_(failed)
 
@@ -101,6 +137,7 @@ class _Run:
         self.program = program
         self.kernels = kernels
         self.workspace = workspace
+        self.most = _bounds(program)
         self.b = module.function(
             "dlc_run",
             [
@@ -154,6 +191,7 @@ class _Run:
             case Bind(symbol, buffer, element):
                 self._bind(symbol, buffer, element)
             case Set(symbols, values):
+                self._require_exact(number, values)
                 for symbol, value in zip(symbols, list(map(self.emitter.dim, values)), strict=True):
                     self._set(symbol, value)
             case Check(guard, index):
@@ -180,6 +218,26 @@ class _Run:
             case Refer():
                 self._host(number, [])
 
+    def _require_exact(self, number: int, dims: Sequence[Dim]) -> None:
+        """Stop the call where the computation of `dims` from numbers of the run leaves 64 bits."""
+        magnitudes = Magnitudes(self.most)
+        magnitudes.require(dim for dim in dims if not isinstance(dim, Symbol))
+        self._require_small(number, magnitudes)
+
+    def _require_small(self, number: int, magnitudes: Magnitudes) -> None:
+        """Stop the call where what depends on numbers of the run may be large."""
+        b = self.b
+        known = set(self.program.symbols)
+        fits = fit(b, self.emitter, part(magnitudes.unbounded(), known, within=False))
+        if fits is None:
+            return
+        with b.if_(b.value(b.not_(fits), t.i1), name="overflow"):
+            status, fault = (b.byte_offset(self.context, word * SLOT) for word in (5, FAULT))
+            before = b.load(status, t.i64)
+            first = b.icmp("eq", before, 0)
+            b.store(b.select(first, OVERFLOW_STATUS, before), status)
+            b.store(b.select(first, number << 40, b.load(fault, t.i64)), fault)
+
     def _pointer(self, buffer: Buffer) -> t.Value:
         b, storage = self.b, buffer.storage
         match storage.kind:
@@ -205,6 +263,10 @@ class _Run:
 
     def _launch(self, index: int, step: Launch) -> None:
         b, kernel = self.b, self.kernels[step.kernel]
+        magnitudes = Magnitudes(self.most)
+        magnitudes.require_kernel(kernel.kernel)
+        magnitudes.require([kernel.scratch, kernel.chunks])
+        self._require_small(index, magnitudes)
         slots: list[t.Value] = [self._pointer(buffer) for buffer in step.buffers]
         slots += [self.emitter.dim(symbol) for symbol in kernel.symbols]
         if kernel.reports_faults:
@@ -309,7 +371,7 @@ class _Run:
         b = self.b
         status = b.byte_offset(self.context, 5 * SLOT)
         before = b.load(status, t.i64)
-        bad = b.and_(b.not_(_holds(self.emitter, guard)), b.icmp("eq", before, 0))
+        bad = b.and_(b.not_(_holds(self.emitter, guard, self.most)), b.icmp("eq", before, 0))
         b.store(b.select(b.value(bad, t.i1), b.const(t.i64, GUARD_STATUS + number), before), status)
 
     def _host(self, number: int, operands: Sequence[Buffer]) -> None:

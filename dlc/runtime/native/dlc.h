@@ -26,6 +26,7 @@ enum {
     DLC_HOST_ERROR = 4, /* the host callback reported a failure */
     DLC_LIMIT = 5,      /* a storage would grow beyond dlc_context.storage_limit */
     DLC_ENDLESS = 6,    /* a loop ran more often than the model's limit; dlc_context.fault = its step << 40 */
+    DLC_OVERFLOW = 7,   /* a size that follows from data leaves 64 bits; dlc_context.fault = its step << 40 */
     DLC_GUARD = 1024    /* DLC_GUARD + i: guard i, checked during the run, failed */
 };
 
