@@ -43,13 +43,13 @@ def model_inputs(
 
     if inputs is not None:
         absent = {spec.name: None for spec in model.inputs if spec.type.startswith("optional<")}
-        return {**absent, **load_inputs(inputs)}
+        dtypes = {spec.name: spec.dtype for spec in model.inputs}
+        return {**absent, **load_inputs(inputs, dtypes)}
     specs = _specs(path, model)
     return random_inputs(specs, seed, typical_extents(dims, {spec.name for spec in specs}))
 
 
 def _specs(path: Path, model: dlc.CompiledModel) -> list[InputSpec]:
-    import numpy as np
 
     from dlc.api.objects import type_of
     from dlc.verify.inputs import InputSpec, model_inputs as onnx_inputs, of_type
@@ -60,6 +60,6 @@ def _specs(path: Path, model: dlc.CompiledModel) -> list[InputSpec]:
     return [
         of_type(spec.name, type_of(spec.type, {}))
         if spec.type
-        else InputSpec(spec.name, np.dtype(spec.dtype), tuple(spec.shape))
+        else InputSpec(spec.name, spec.dtype, tuple(spec.shape))
         for spec in model.inputs
     ]

@@ -187,20 +187,29 @@ def draw(spec: InputSpec, shape: tuple[int, ...], generator: np.random.Generator
     return generator.standard_normal(shape).astype(dtype)
 
 
-def load_inputs(path: str | Path) -> dict[str, Any]:
+def load_inputs(path: str | Path, dtypes: Mapping[str, np.dtype[Any]] | None = None) -> dict[str, Any]:
     """The arrays of an .npz file (never unpickled); raises InputError if it cannot be read.
 
-    Arrays named ``s[0]``, ``s[1]`` and so on are the sequence ``s``.
+    Arrays named ``s[0]``, ``s[1]`` and so on are the sequence ``s``. `dtypes` are those of a model's inputs:
+    NumPy's files do not say which of the types of ml_dtypes an array has.
     """
     try:
         data = np.load(path, allow_pickle=False)
         if isinstance(data, np.ndarray):
             raise ValueError("a single array without a name; write it with numpy.savez(path, name=array)")
         with data:
-            return gathered({name: data[name] for name in data})
+            return gathered({name: _typed(data[name], (dtypes or {}).get(name)) for name in data})
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         message = f"cannot read inputs from '{printable(str(path))}': {printable(str(error))}"
         raise InputError(message, code="input/file") from None
+
+
+def _typed(array: Array, dtype: np.dtype[Any] | None) -> Array:
+    """Elements of unknown type as what a model takes, if that is a type of ml_dtypes."""
+    unknown = array.dtype.kind == "V" and array.dtype.names is None
+    if not unknown or dtype is None or dtype.isbuiltin != 2 or dtype.itemsize != array.dtype.itemsize:
+        return array
+    return array.view(dtype)
 
 
 def gathered(arrays: Mapping[str, Array]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def verify(
         return verify_package(source, against, inputs, threads)
     proto = load_model(source)
     name = model_label(Path(source)) if isinstance(source, str | os.PathLike) else printable(proto.graph.name)
-    values = _inputs(proto, inputs, seed, shapes)
+    values = input_values(proto, inputs, seed, shapes)
     notes: list[str] = []
     if drawing := drawing_nodes(proto):
         # Float64 would draw other numbers, too: no judge of those that dlc draws.
@@ -168,17 +168,18 @@ def load_model(source: Source) -> onnx.ModelProto:
     return model.proto
 
 
-def _inputs(
+def input_values(
     proto: onnx.ModelProto,
     inputs: Mapping[str, Any] | str | os.PathLike[str] | None,
     seed: int,
     shapes: Mapping[str, ShapeSpec] | None,
 ) -> dict[str, Any]:
-    if isinstance(inputs, str | os.PathLike):
-        return load_inputs(os.fspath(inputs))
-    if inputs is not None:
+    """The values to run a model on: arrays by name, those of an .npz file, or random ones."""
+    if inputs is not None and not isinstance(inputs, str | os.PathLike):
         return dict(inputs)
     specs = model_inputs(proto)
+    if inputs is not None:
+        return load_inputs(os.fspath(inputs), {spec.name: spec.dtype for spec in specs})
     return random_inputs(specs, seed, typical_extents(shapes or {}, {spec.name for spec in specs}))
 
 

@@ -44,7 +44,7 @@ class Use:
         node = helper.make_node(self.operator, list(self.shapes), names, name="the_node", **self.attributes)
         infos = [helper.make_empty_tensor_value_info(name) for name in names]
         graph = helper.make_graph([node], "g", inputs, infos)
-        opsets = [helper.make_opsetid("", 23)]
+        opsets = [helper.make_opsetid("", 24)]
         return dlc.compile(helper.make_model(graph, opset_imports=opsets, ir_version=10), cache=False)
 
     def arrays(self, shapes: dict[str, Shape]) -> dict[str, Any]:
@@ -64,6 +64,12 @@ USES = [
     ),
     Use(
         "ScatterND", {"x": (3, 2), "i": (4, 1), "u": (4, 2)}, ({"u": (1, 2)}, {"u": (4, 1)}), INDICES, {}, "i"
+    ),
+    Use(
+        "TensorScatter",
+        {"x": (2, 4, 3), "u": (2, 1, 3), "i": (2,)},
+        ({"u": (1, 1, 3)}, {"u": (2, 1, 2)}, {"u": (2, 5, 3)}, {"i": (9,)}),
+        INDICES,
     ),
     Use("GatherElements", {"x": (3, 2), "i": (2, 2)}, ({"i": (2, 9)},), INDICES),
     Use("GatherND", {"x": (3, 2), "i": (3, 1)}, ({"x": (2, 2)},), INDICES, {"batch_dims": 1}, "i"),

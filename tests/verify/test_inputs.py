@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -197,3 +198,15 @@ def test_an_extent_of_minus_one_is_not_known() -> None:
     (found,) = model_inputs(onnx.helper.make_model(graph))
     assert found.shape == (None, 3)
     assert random_inputs([found])["x"].shape == (1, 3)
+
+
+def test_files_of_numbers_whose_type_numpy_does_not_name(tmp_path: Path) -> None:
+    """An .npz file holds bfloat16 as two bytes each; the model says what they are."""
+    array = np.arange(6).astype(ml_dtypes.bfloat16).reshape(2, 3)
+    path = tmp_path / "x.npz"
+    np.savez(path, x=array, y=np.zeros(2, np.float32))
+    assert load_inputs(path)["x"].dtype.kind == "V"
+    found = load_inputs(path, {"x": array.dtype, "y": np.dtype(np.float64)})
+    assert found["x"].dtype == array.dtype and found["x"].tobytes() == array.tobytes()
+    assert found["y"].dtype == np.float32
+    assert load_inputs(path, {"x": np.dtype(ml_dtypes.float8_e5m2)})["x"].dtype.kind == "V"

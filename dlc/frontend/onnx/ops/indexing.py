@@ -5,7 +5,7 @@ import numpy as np
 
 from dlc.frontend.onnx.axes import axis_attribute, front_axis
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import only_since, require, reshape
+from dlc.frontend.onnx.geometry import only_since, require, require_equal, reshape
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim, Relation, maximum
 from dlc.ir.dtypes import DType, Kind
@@ -104,6 +104,9 @@ def tensor_scatter(ctx: NodeContext) -> Value:
     if axis == 0 or updates.tensor.rank != rank:
         ctx.fail(f"axis {axis} must not be the batch axis, and {updates.type} have the rank of {cache.type}")
     length = cache.tensor.shape[axis]
+    for other, extent in enumerate(shape):
+        if other != axis:
+            require_equal(ctx, extent, cache.tensor.shape[other], f"extents of axis {other}")
     require(ctx, Relation.LE, shape[axis], length, "more elements would be written than the cache has")
     along: list[Dim] = [1] * rank
     along[axis] = shape[axis]
