@@ -1,0 +1,21 @@
+"""Write docs/operators.md anew."""
+
+from __future__ import annotations
+
+import argparse
+
+from tests.operators_table import counting, table
+
+
+def main() -> None:
+    """Renew what is asked for, then the file."""
+    parser = argparse.ArgumentParser(prog="python -m tests.operators_table", description=__doc__)
+    parser.add_argument("--count", action="store_true", help="count comparisons with onnxruntime anew")
+    arguments = parser.parse_args()
+    if arguments.count:
+        counting.renew()
+    table.PATH.write_text(table.document(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
