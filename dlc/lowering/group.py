@@ -30,16 +30,17 @@ from dlc.lowering.fuse import (
     recomputes,
     single_store,
 )
-from dlc.lowering.inspect import loads, stages
-from dlc.lowering.kernel import Contract, Recur, Routine
+from dlc.lowering.inspect import loads, roots, stages
+from dlc.lowering.kernel import Contract, Kernel, Recur, Routine
 from dlc.lowering.program import Decision
 from dlc.lowering.rules.registry import NotLowered, lower_node
 
 #: Operations that may be repeated for each read rather than storing the result once.
 CHEAP = 3
-#: Parameters and stages beyond which a kernel grows no further.
+#: Parameters, and operations in all of its expressions, beyond which a kernel grows no further. Real models
+#: have some 30 operations in a row; without a bound, time would grow with the square of the nodes.
 MAX_PARAMS = 16
-MAX_EXPRESSION = 200
+MAX_EXPRESSION = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +116,8 @@ class _Grouper:
 
     def _readers(self) -> dict[Value, list[int]]:
         readers: dict[Value, list[int]] = {}
-        for position, item in enumerate(self.items):
-            values: Sequence[Value] = item.inputs if isinstance(item, LoweredKernel) else item.node.operands
-            for value in values:
+        for position in range(len(self.items)):
+            for value in dict.fromkeys(self._reads(position)):
                 readers.setdefault(value, []).append(position)
         return readers
 
@@ -136,9 +136,23 @@ class _Grouper:
             if self._fuse(position, item, value, users):
                 dropped.add(position)
                 fused = True
-                readers = {v: [p for p in found if p not in dropped] for v, found in self._readers().items()}
+                self._take_over(readers, position, item, users)
         self.items = [item for position, item in enumerate(self.items) if position not in dropped]
         return fused
+
+    def _take_over(
+        self, readers: dict[Value, list[int]], position: int, item: LoweredKernel, users: list[int]
+    ) -> None:
+        """Note that what the kernel `item` at `position` read is read by those that it went into."""
+        for value in item.inputs:
+            others = {place for place in readers.get(value, []) if place != position}
+            others.update(user for user in users if value in self._reads(user))
+            readers[value] = sorted(others)
+
+    def _reads(self, position: int) -> Sequence[Value]:
+        """The values that an item reads."""
+        item = self.items[position]
+        return item.inputs if isinstance(item, LoweredKernel) else item.node.operands
 
     def _fuse(self, position: int, item: LoweredKernel, value: Value, users: list[int]) -> bool:
         """Fuse the kernel at `position` into its readers; whether it disappeared."""
@@ -179,6 +193,9 @@ class _Grouper:
         if len(result.kernel.params) > MAX_PARAMS:
             self._decline(item, reader, "the kernel would have too many parameters")
             return False
+        if operations(result.kernel) > MAX_EXPRESSION:
+            self._decline(item, reader, "the kernel would have too many operations")
+            return False
         self.items[user] = result
         self._record(item, reader, True, "applied to the result while it is in registers")
         return True
@@ -189,6 +206,8 @@ class _Grouper:
         """The reader with the producer inside, if that repeats little work."""
         if any(isinstance(stage, Routine) for stage in stages(reader.kernel.body)):
             return Declined("the reader is a routine that wants its operands in memory")
+        if operations(item.kernel) + operations(reader.kernel) > MAX_EXPRESSION:
+            return Declined("the kernel would have too many operations")
         cost = expression_cost(value)
         contract = any(isinstance(stage, Contract | Recur) for stage in stages(reader.kernel.body))
         if contract and not is_movement(value):
@@ -230,6 +249,11 @@ def _is_view(node: Node) -> bool:
     if not isinstance(node.op, Reshape):
         return False
     return all(value.tensor.layout is None for value in (*node.operands, *node.outputs))
+
+
+def operations(kernel: Kernel) -> int:
+    """The number of different expressions in a kernel."""
+    return sum(1 for _ in e.walk(*(root for stage in stages(kernel.body) for root in roots(stage))))
 
 
 def _disturbs_rows(value: e.Expr) -> bool:

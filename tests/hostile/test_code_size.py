@@ -7,6 +7,10 @@ import pytest
 from onnx import TensorProto, helper
 
 import dlc
+from dlc.frontend.onnx.importer import import_model
+from dlc.lowering.group import MAX_EXPRESSION, operations
+from dlc.lowering.lower import lower
+from dlc.passes.pipeline import default_pipeline
 
 
 def chain(length: int) -> bytes:
@@ -37,3 +41,24 @@ def test_the_default_limits_leave_room() -> None:
     model = dlc.compile(chain(12), cache=False)
     (y,) = model(np.ones((2, 4), np.float32))
     assert y.shape == (2, 16)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["in a row", "doubled"])
+def test_kernels_of_endless_chains_stay_small(shared: bool) -> None:
+    """Thousands of operations that could all share one kernel become kernels of bounded size."""
+    nodes = []
+    for index in range(200):
+        nodes.append(helper.make_node("Sin", [f"x{index}"], [f"a{index}"]))
+        other = f"b{index}" if shared else f"a{index}"
+        if shared:
+            nodes.append(helper.make_node("Cos", [f"x{index}"], [other]))
+        nodes.append(helper.make_node("Mul", [f"a{index}", other], [f"x{index + 1}"]))
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [info("x0", TensorProto.FLOAT, ["n"])], [info("x200", TensorProto.FLOAT, ["n"])]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    imported = import_model(model).graph
+    default_pipeline().run(imported)
+    kernels = lower(imported).kernels
+    assert max(map(operations, kernels)) <= MAX_EXPRESSION and len(kernels) < 10
