@@ -221,7 +221,7 @@ def test_a_long_chain_is_no_deep_recursion(attack: Attack) -> None:
 
 
 def test_unsupported_opsets(refused: Refused) -> None:
-    for version in (0, -1, 1, 6, 29, 1 << 62):
+    for version in (0, -1, 29, 1 << 62):
         proto = model([RELU])
         proto.opset_import[0].version = version
         refused(proto)
