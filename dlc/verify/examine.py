@@ -102,7 +102,6 @@ def examine_isolated(
 ) -> Examination:
     """:func:`examine` in a child process, whose death or delay is a symptom, too."""
 
-
     def child() -> dict[str, Any]:
         found = examine(model, inputs, options=options, judges=judges, refusals=refusals)
         return found.to_dict()

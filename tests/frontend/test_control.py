@@ -162,6 +162,70 @@ def test_a_declared_rank_is_checked_where_data_decides() -> None:
         evaluate_program(program, [np.ones((2, 1), np.float32)])
 
 
+SCALAR = """main (float[n] x, bool c, float[1] v) => (float[m] y) {{
+  ones = Constant <value_ints = [0]> ()
+  s = If (c) <then_branch = yes () => (p) {{ half = Constant <value_float = 0.5> ()  p = Identity(half) }},
+      else_branch = no () => (q) {{ q = Exp(v) }}>
+  {nodes}
+}}"""
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "y = Mul(x, s)",
+        "t = Neg(s)  u = Add(t, s)  y = Sub(u, x)",
+        "a = CastLike(s, c)  b = CastLike(x, s)  y = Where(a, b, x)",
+        """y = Loop ("", c, x) <body = step (int64 i, bool g, float[k] h) => (bool o, float[l] r) {
+          o = Constant <value = bool {0}> ()
+          r = Div(h, s)
+        }>""",
+        """t = If (c) <then_branch = a () => (d) { d = Neg(s) }, else_branch = b () => (e) { e = Abs(v) }>
+        y = Add(x, t)""",
+    ],
+)
+@pytest.mark.parametrize("extent", [1, 3])
+def test_a_scalar_or_a_vector_of_one_may_broadcast(nodes: str, extent: int) -> None:
+    """What comes of it has the rank of the other operand."""
+    case = Case("scalar", SCALAR.format(nodes=nodes), lambda rng: [])
+    model = import_model(case.model())
+    verify(model.graph)
+    judge = OnnxRuntime(case.model(), threads=1)
+    for condition in (True, False):
+        x = np.arange(extent, dtype=np.float32)
+        feeds = {"x": x, "c": np.array(condition), "v": np.array([2], np.float32)}
+        wanted = [np.asarray(value) for value in judge.run(feeds).values()]
+        assert_close([evaluate(model.graph, feeds)["y"]], wanted)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "y = Identity(s)",
+        "t = Neg(s)  y = Mul(t, t)",
+        "t = Unsqueeze(s, ones)  y = Mul(t, x)",
+        "y = Shape(s)",
+        "y = Concat <axis = 0> (x, s)",
+        """y = Loop ("", c, s) <body = step (int64 i, bool g, float[k] h) => (bool o, float[l] r) {
+          o = Constant <value = bool {0}> ()
+          r = Mul(h, x)
+        }>""",
+        """y, z = Loop ("", c, x) <body = step (int64 i, bool g, float[k] h) => (bool o, float[l] r, t) {
+          o = Constant <value = bool {0}> ()
+          r = Mul(h, x)
+          t = Neg(s)
+        }>""",
+        """y = If (c) <then_branch = a () => (d) { d = Neg(s) }, else_branch = b () => (e) { e = Exp(x) }>""",
+    ],
+)
+def test_where_it_shows_whether_it_is_a_scalar_the_model_is_refused(nodes: str) -> None:
+    error = refused(SCALAR.format(nodes=nodes), UnsupportedError)
+    assert isinstance(error, UnsupportedError)
+    assert any(
+        f.operator == "If" and "the rank of output 0 depends on data" in f.reason for f in error.findings
+    )
+
+
 def test_sizes_may_be_fixed_where_they_decide_the_rank() -> None:
     text = SQUEEZE.format(condition="c = Less(m0, one)", yes="p", no="q", first=SQUEEZED, second=WHOLE)
     model = import_model(Case("squeezing", text, lambda rng: []).model(), shapes={"x": ["n", 3]})

@@ -136,6 +136,25 @@ CASES = [
         [{"x": X, "c": np.array(c)} for c in (True, False)],
     ),
     ObjectCase(
+        "a loop appends tensors of one shape",
+        "g (float[n,3,4] x, int64 k, bool c) => (float[a,3,4] st, float[b,4] y, float[3,4] z, int64 l) { "
+        "e = SequenceEmpty() s = Loop(k,c,e) "
+        "<body = b (int64 i, bool cc, seq(float[]) st) => (bool co, seq(float[]) so) { co = Identity(cc) "
+        "row = Gather(x,i) r = Relu(row) so = SequenceInsert(st,r) }> "
+        "st = ConcatFromSequence<axis=0,new_axis=1>(s) y = ConcatFromSequence<axis=0>(s) "
+        "p = Constant<value_int=-1>() z = SequenceAt(s,p) l = SequenceLength(s) }",
+        [{"x": X, "k": number(k), "c": np.array(True)} for k in (1, 2)],
+    ),
+    ObjectCase(
+        "a loop over the rows of a tensor, as PyTorch unbinds it",
+        "g (float[n,3,4] x, bool c) => (float[a,b] y, float[u,v,w] t) { one = Constant<value_int=1>() "
+        "s = SplitToSequence<axis=0,keepdims=0>(x,one) l = SequenceLength(s) e = SequenceEmpty() "
+        "r = Loop(l,c,e) <body = b (int64 i, bool cc, seq(float[]) st) => (bool co, seq(float[]) so) { "
+        "co = Identity(cc) row = SequenceAt(s,i) m = Neg(row) so = SequenceInsert(st,m) }> "
+        "y = ConcatFromSequence<axis=-1>(r) t = ConcatFromSequence<axis=2,new_axis=1>(r) }",
+        [{"x": X, "c": np.array(True)}, {"x": X[:1], "c": np.array(True)}],
+    ),
+    ObjectCase(
         "the body of a map, inlined",
         "g (float[3,4] x) => (float[w,4] y) { q = SplitToSequence<axis=0>(x) "
         "s = SequenceMap(q,x) <body = b (float[a,4] e, float[n,4] w) => (float[p,4] o) { o = Add(e,w) }> "
@@ -193,7 +212,14 @@ CASES = [
         "<body = b (float[p] e, float[q] w) => (float[k] o, float[l] r) { "
         "o = Concat<axis=0>(e,w) r = Identity(w) }> }",
         [{"s": [X[0, 0], X[0, 1, :2]], "x": X[1, 1, :3]}, {"s": [], "x": X[1, 1, :3]}],
-        ("SequenceConstruct", "SequenceLength", "SequenceAt", "SequenceInsert", "SequenceInsert"),
+        ("SequenceConstruct", "SequenceLength", "SequenceAt", "SequenceInsert", "SplitToSequence"),
+    ),
+    ObjectCase(
+        "a map over the rows of a tensor of any size",
+        "g (float[n,4] x, float[4] w) => (float[a,4] y) { q = SplitToSequence<axis=0,keepdims=0>(x) "
+        "s = SequenceMap(q,w) <body = b (float[4] e, float[4] f) => (float[4] o) { o = Add(e,f) }> "
+        "y = ConcatFromSequence<axis=0,new_axis=1>(s) }",
+        [{"x": X[0], "w": X[1, 0]}, {"x": X[0, :1], "w": X[1, 0]}],
     ),
     ObjectCase(
         "optionals as inputs",

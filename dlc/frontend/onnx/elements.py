@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from dlc.frontend.onnx.axes import front_axis
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import from_front, require, require_equal, reshape
+from dlc.frontend.onnx.geometry import from_front, require, require_equal, reshape, transposed
 from dlc.ir.dims import Dim, Relation, ceildiv, minimum, to_text, total
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
@@ -93,6 +94,23 @@ class Parts:
             position = ctx.add(Cast(DType.I64), position)
         return ctx.add(Gather(self.axis), self.x, reshape(ctx, position, (1,) if self.keepdims else ()))
 
+    def joined(self, ctx: NodeContext, axis: int, new_axis: bool) -> Value | None:
+        """All parts in one tensor, along an axis that may be new; None where they have to be put together."""
+        rank = self.x.tensor.rank
+        if self.keepdims:
+            if new_axis or axis not in (self.axis, self.axis - rank):
+                return None
+            vector = self.split is not None and self.split.tensor.rank > 0
+            whole = self._extents(ctx, self.split) if vector and self.split is not None else self.length(ctx)
+            return None if whole is None else self.x
+        target = front_axis(ctx, axis, rank if new_axis else rank - 1)
+        others = [other for other in range(rank) if other != self.axis]
+        moved = transposed(ctx, self.x, [*others[:target], self.axis, *others[target:]])
+        if new_axis:
+            return moved
+        shape = moved.tensor.shape
+        return reshape(ctx, moved, [*shape[:target], shape[target] * shape[target + 1], *shape[target + 2 :]])
+
     def through(self, capture: Capture) -> Parts:
         """The same within a region."""
         split = None if self.split is None else capture(self.split)
@@ -103,7 +121,8 @@ class Parts:
         require(ctx, Relation.LT, 0, chunk, f"chunks of extent {to_text(chunk)} cannot be cut")
         return chunk
 
-    def _listed_part(self, ctx: NodeContext, position: int, split: Value) -> Value | None:
+    def _extents(self, ctx: NodeContext, split: Value) -> tuple[Dim, ...] | None:
+        """The extents that a vector gives, which fit; None where only the run tells their number."""
         if not isinstance(split.tensor.shape[0], int):
             return None
         extents = ctx.dims_of(split)
@@ -111,6 +130,12 @@ class Parts:
         require_equal(ctx, total(extents), self.x.tensor.shape[self.axis], what)
         for extent in extents:
             require(ctx, Relation.LE, 0, extent, f"a part cannot have the extent {to_text(extent)}")
+        return extents
+
+    def _listed_part(self, ctx: NodeContext, position: int, split: Value) -> Value | None:
+        extents = self._extents(ctx, split)
+        if not extents:
+            return None
         at = position % len(extents)
         return self._slice(ctx, total(extents[:at]), extents[at])
 

@@ -23,6 +23,7 @@ from dlc.frontend.onnx.context import DimArray, NodeContext, finding
 from dlc.frontend.onnx.elements import Known
 from dlc.frontend.onnx.functions import FunctionTable, normalize_domain, opset_imports
 from dlc.frontend.onnx.learned import Learned
+from dlc.frontend.onnx.open_scalars import OpenScalars
 from dlc.frontend.onnx.ordering import ordered
 from dlc.frontend.onnx.schema import check_form, exists, form_of
 from dlc.frontend.onnx.scope import Missing, Scope
@@ -95,6 +96,7 @@ class GraphImporter:
         self._extents: set[Dim] = set()
         self._spent: _Spent = parent._spent if parent else _Spent()
         self.learned: Learned = parent.learned if parent else Learned()
+        self.open_scalars = OpenScalars()
 
     # --- what importers ask
 
@@ -205,9 +207,12 @@ class GraphImporter:
     def read_outputs(self, names: Iterable[str], scope: Scope) -> list[Value] | None:
         """The values of graph outputs; None when one of them is poisoned."""
         try:
-            return list(self.read(scope, names))
+            values = list(self.read(scope, names))
         except _Poisoned:
             return None
+        found = self.open_scalars.origin(values)
+        self.findings += [] if found is None else [found]
+        return values
 
     def read(self, scope: Scope, names: Iterable[str]) -> Iterator[Value]:
         """The values that `names` stand for, to be called by importers: a poisoned one poisons their node."""
@@ -279,8 +284,11 @@ class GraphImporter:
                 raise NotATensorError(operand)
         attributes = decode_all(node.attribute, self.tensors, scope.attributes)
         ctx = NodeContext(self, node.op_type, domain, opset, name, operands, attributes, node.output, scope)
+        self.open_scalars.check(node.op_type, operands)
         results = importer(ctx)
-        return [results] if isinstance(results, Value) else list(results)
+        results = [results] if isinstance(results, Value) else list(results)
+        self.open_scalars.follow(node.op_type, operands, results)
+        return results
 
     def _operand(self, name: str, scope: Scope) -> Value | None:
         found = scope.find(name) if name else Missing.ABSENT

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from dlc.frontend.onnx.appending import appended, rows
 from dlc.frontend.onnx.content_elements import array_of
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.learned import Settled
@@ -86,7 +87,7 @@ class _LoopImport:
             if invariant == self.invariant and not changed:
                 settled = Settled(frozenset(invariant), frozenset(self.changing))
                 self.ctx.importer.learned.loops[self.ctx.place] = settled
-                return self._add(region, result)
+                return self._add(region, states, result)
             self.invariant = invariant
 
     def _import(self) -> tuple[Region, list[Value], Iteration]:
@@ -138,28 +139,46 @@ class _LoopImport:
             self.changing[index, axis] = symbol
             self.types[index] = type_.with_shape((*type_.shape[:axis], symbol, *type_.shape[axis + 1 :]))
 
-    def _add(self, region: Region, result: Iteration) -> list[Value]:
-        carried = [index for index in range(len(self.starts)) if index not in self.invariant]
+    def _add(self, region: Region, inputs: Sequence[Value], result: Iteration) -> list[Value]:
+        changing = [index for index in range(len(self.starts)) if index not in self.invariant]
+        appending = self._appending(region, changing, inputs, result)
+        carried = [index for index in changing if index not in appending]
+        elements = [*result.elements, *appending.values()]
         condition = self._continues(region, result)
         always = self.trip is not None and self.condition is None and condition.is_constant
         trip = self._bounded_trip(always)
         # An inner symbol as the number of elements stands for "unknown".
         count = maximum(trip, 0) if always and trip is not None else self.number
         wanted = [self.types[index] for index in carried]
-        wanted += [self._stack(value, count) for value in result.elements]
+        wanted += [self._stack(value, count) for value in elements]
         names = [*(self._name(index) for index in carried)]
         names += [self._name(len(self.starts) + index) for index in range(len(result.elements))]
+        names += [f"{self._name(index)}.rows" for index in appending]
         extents = OpenExtents(self.ctx, region.symbols.__contains__, names)
         types = tuple(extents.join(index, [type_]) for index, type_ in enumerate(wanted))
         captures = region.captures
-        body = region.finish([condition, *(result.states[index] for index in carried), *result.elements])
-        loop = Loop(trip, len(carried), len(result.elements), types)
+        body = region.finish([condition, *(result.states[index] for index in carried), *elements])
+        loop = Loop(trip, len(carried), len(elements), types)
         operands = [self.condition, *(self.starts[index] for index in carried), *captures]
         results = self.ctx.builder.add_all(loop, *operands, names=names, regions=[body]) if types else ()
         extents.bind(results)
         finals = dict(zip(carried, results))
+        for index, stack in zip(appending, results[len(carried) + len(result.elements) :]):
+            finals[index] = rows(self.ctx, stack, self._name(index))
         states = [finals.get(index, start) for index, start in enumerate(self.starts)]
-        return [*states, *results[len(carried) :]]
+        return [*states, *results[len(carried) : len(carried) + len(result.elements)]]
+
+    def _appending(
+        self, region: Region, indices: Sequence[int], inputs: Sequence[Value], result: Iteration
+    ) -> dict[int, Value]:
+        """The states that are sequences to which an iteration only appends, and what it appends."""
+        inner, found = region.symbols, {}
+        for index in indices:
+            element = appended(self.ctx, self.starts[index], inputs[index], result.states[index], inner)
+            if element is not None:
+                found[index] = element
+                region.graph.inputs.remove(inputs[index])
+        return found
 
     def _bounded_trip(self, exact: bool) -> Dim | None:
         """The trip count as a dim. Where a condition ends the loop as well, it is not exact: a number that

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from onnx import GraphProto
 
 
+#: What to do about a result whose rank depends on data.
+SAME_RANK = "let both branches give the same rank; where sizes decide, fix them with shapes={...}"
+
+
 class Region:
     """A subgraph of `ctx`'s node while it is imported.
 
@@ -51,17 +55,26 @@ class Region:
             known = self.graph.add_input(outer.name, outer.type)
             self.importer.symbolic.captured[known] = outer
         self.captured[outer] = known
+        origin = self.ctx.importer.open_scalars.origin([outer])
+        if origin is not None:
+            self.importer.open_scalars.origins[known] = origin
         return known
 
     def define(self, name: str, value: Value) -> None:
         """Let `name` stand for `value` in the subgraph, as one of its inputs."""
         self.scope.define(name, value)
 
-    def run(self, proto: GraphProto) -> list[Value]:
-        """Import the nodes of the subgraph, whose inputs are defined; returns the values of its outputs."""
+    def run(self, proto: GraphProto, open_scalars: bool = False) -> list[Value]:
+        """Import the nodes of the subgraph, whose inputs are defined; returns the values of its outputs.
+
+        Among these there may be scalars of open rank where `open_scalars` says so.
+        """
         self.importer.define_initializers(proto, self.scope)
         self.importer.import_nodes(proto.node, self.scope)
-        return list(self.importer.read(self.scope, [info.name for info in proto.output]))
+        outputs = list(self.importer.read(self.scope, [info.name for info in proto.output]))
+        if not open_scalars:
+            self.importer.open_scalars.refuse(outputs)
+        return outputs
 
     def finish(self, outputs: Sequence[Value]) -> Graph:
         """The region with these outputs."""
@@ -122,7 +135,7 @@ class OpenExtents:
         if any(shape is None or len(shape) != first.rank for shape in shapes):
             self._ctx.unsupported(
                 f"the rank of output {index} depends on data: it is {' or '.join(map(str, types))}",
-                "let both branches give the same rank; where sizes decide, fix them with shapes={...}",
+                SAME_RANK,
             )
         extents = [self._extent(index, axis, column) for axis, column in enumerate(zip(*shapes))]
         return first.with_shape(extents)

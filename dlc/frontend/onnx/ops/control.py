@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dlc.frontend.onnx.conditions import opposite, question
-from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import require
+from dlc.frontend.onnx.context import NodeContext, finding
+from dlc.frontend.onnx.geometry import require, reshape
 from dlc.frontend.onnx.loops import ENDLESS, Iteration, add_loop
-from dlc.frontend.onnx.regions import OpenExtents, Region, share_captures
+from dlc.frontend.onnx.open_scalars import are_one_element
+from dlc.frontend.onnx.regions import SAME_RANK, OpenExtents, Region, share_captures
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dims import Dim, Guard, Relation, to_text
 from dlc.ir.dtypes import DType
@@ -34,13 +35,14 @@ def if_(ctx: NodeContext) -> Sequence[Value]:
     if learned is not None:
         return _assumed(ctx, condition, asked, learned)
     ways = [Region(ctx, "then_branch"), Region(ctx, "else_branch")]
-    outputs = [way.run(_branch(ctx, taken)) for way, taken in zip(ways, (True, False))]
+    outputs = [way.run(_branch(ctx, taken), open_scalars=True) for way, taken in zip(ways, (True, False))]
     differing = [index for index, column in enumerate(zip(*outputs)) if _ranks_differ(*column)]
     if differing:
         taken = _settled(ctx, asked, [(outputs[0][index], outputs[1][index], index) for index in differing])
         if taken is not None:
             ctx.importer.learned.ways[ctx.place] = taken
             return _assumed(ctx, condition, asked, taken)
+    scalars = _open_scalars(ways, outputs)
     inner = {symbol for way in ways for symbol in way.symbols}
     extents = OpenExtents(ctx, inner.__contains__, [name or "unused" for name in ctx.output_names])
     types = tuple(
@@ -50,7 +52,30 @@ def if_(ctx: NodeContext) -> Sequence[Value]:
     regions = [way.finish(values) for way, values in zip(ways, outputs, strict=True)]
     results = ctx.add_all(If(types), condition, *captures, regions=regions)
     extents.bind(results)
+    for index, reason in scalars.items():
+        origin = finding("If", "", ctx.opset, ctx.name, ctx.operands, reason, SAME_RANK)
+        ctx.importer.open_scalars.origins[results[index]] = origin
     return results
+
+
+def _open_scalars(ways: Sequence[Region], outputs: Sequence[list[Value]]) -> dict[int, str]:
+    """Let results that are a scalar in one way and a vector of one element in the other be vectors in both;
+    their positions, each with what is to be said where the difference shows.
+    """
+    found = {}
+    for index, column in enumerate(zip(*outputs)):
+        inside = [way.importer.open_scalars.origin([value]) for way, value in zip(ways, column)]
+        if not are_one_element(column):
+            for way, value in zip(ways, column):
+                way.importer.open_scalars.refuse([value])
+            continue
+        if not _ranks_differ(*column) and not any(inside):
+            continue
+        types = " or ".join(dict.fromkeys(str(value.type) for value in column))
+        found[index] = f"the rank of output {index} depends on data: it is {types}"
+        for way, results, value in zip(ways, outputs, column):
+            results[index] = reshape(way.context(), value, (1,), "vector")
+    return found
 
 
 def _branch(ctx: NodeContext, taken: bool) -> GraphProto:

@@ -15,6 +15,7 @@ from dlc.frontend.onnx.ops.shape import dim_tensor
 from dlc.frontend.onnx.regions import Region
 from dlc.frontend.onnx.registry import importer
 from dlc.frontend.onnx.tensors import element_type
+from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.ops.movement import Concat
 from dlc.ir.ops.sequences import (
@@ -67,7 +68,11 @@ def sequence_construct(ctx: NodeContext) -> Value:
 @importer("SequenceEmpty", since=11)
 def sequence_empty(ctx: NodeContext) -> Value:
     """A sequence without elements."""
-    dtype = element_type(ctx.int("dtype", 1), "attribute 'dtype'")
+    return empty(ctx, element_type(ctx.int("dtype", 1), "attribute 'dtype'"))
+
+
+def empty(ctx: NodeContext, dtype: DType) -> Value:
+    """A sequence of no tensors of `dtype`."""
     sequence = ctx.add(SequenceConstruct(SequenceType(NoTensorType(dtype))))
     ctx.importer.known.set_elements(sequence, Listed(()))
     return sequence
@@ -75,10 +80,15 @@ def sequence_empty(ctx: NodeContext) -> Value:
 
 @importer("SplitToSequence", since=11)
 def split_to_sequence(ctx: NodeContext) -> Value:
-    """Parts of a tensor; `keepdims` counts only where their extents are not given."""
+    """Parts of a tensor; `keepdims` counts only where their extents are not given, or the scalar 1."""
     x, split = ctx.required(0), ctx.optional(1)
     axis = axis_attribute(ctx, x, 0)
-    keepdims = bool(ctx.int("keepdims", 1)) or split is not None
+    keepdims = bool(ctx.int("keepdims", 1))
+    if split is not None and not keepdims and not split.tensor.rank:
+        # PyTorch writes so to unbind a tensor, and onnxruntime does it.
+        number = ctx.constant(1)
+        split = None if number is not None and number.item() == 1 else split
+    keepdims |= split is not None
     sequence = ctx.add(SplitToSequence(axis, keepdims), x, split)
     ctx.importer.known.set_elements(sequence, Parts(x, axis, split, keepdims))
     return sequence
@@ -139,8 +149,12 @@ def _list(ctx: NodeContext, sequence: Value) -> list[Value] | None:
 @importer("SequenceLength", since=11)
 def sequence_length(ctx: NodeContext) -> Value:
     """The number of elements, a scalar."""
-    sequence = ctx.required(0)
-    element_of(ctx, sequence)
+    element_of(ctx, ctx.required(0))
+    return length_of(ctx, ctx.required(0))
+
+
+def length_of(ctx: NodeContext, sequence: Value) -> Value:
+    """The number of elements of a sequence, an i64 scalar."""
     elements = ctx.importer.known.elements(sequence)
     count = None if elements is None else elements.length(ctx)
     return ctx.add(SequenceLength(), sequence) if count is None else dim_tensor(ctx, (count,), ())
@@ -153,6 +167,10 @@ def concat_from_sequence(ctx: NodeContext) -> Value:
     new_axis = ctx.int("new_axis", 0)
     if new_axis not in (0, 1):
         ctx.fail(f"attribute 'new_axis' is {new_axis}, neither 0 nor 1", "model/attribute")
+    elements = ctx.importer.known.elements(sequence)
+    whole = elements.joined(ctx, ctx.int("axis"), bool(new_axis)) if isinstance(elements, Parts) else None
+    if whole is not None:
+        return whole
     values = listed(ctx, sequence)
     if values:
         return _concatenated(ctx, values, bool(new_axis))
@@ -221,8 +239,8 @@ def sequence_map(ctx: NodeContext) -> Sequence[Value]:
 def _mapped(ctx: NodeContext, proto: GraphProto, operands: Sequence[Value]) -> Sequence[Value]:
     """A loop over the elements, whose states are the results so far."""
     dtypes = [element_type(info.type.tensor_type.elem_type, "an output of the body") for info in proto.output]
-    starts = [ctx.add(SequenceConstruct(SequenceType(NoTensorType(dtype)))) for dtype in dtypes]
-    (trip,) = ctx.dims_of(ctx.add(SequenceLength(), operands[0]))
+    starts = [empty(ctx, dtype) for dtype in dtypes]
+    (trip,) = ctx.dims_of(length_of(ctx, operands[0]))
 
     def body(region: Region, iteration: Value, states: Sequence[Value]) -> Iteration:
         region.scope.declare(proto.input)
