@@ -1,8 +1,9 @@
-"""Write docs/operators.md anew."""
+"""Write docs/operators.md and the figures in README.md anew."""
 
 from __future__ import annotations
 
 import argparse
+import re
 
 from tests.operators_table import counting, table
 
@@ -15,6 +16,9 @@ def main() -> None:
     if arguments.count:
         counting.renew()
     table.PATH.write_text(table.document(), encoding="utf-8")
+    readme = table.README.read_text(encoding="utf-8")
+    readme = re.sub(r"(?m)^ONNX backend suite \(.*$", table.summary(), readme)
+    table.README.write_text(readme, encoding="utf-8")
 
 
 if __name__ == "__main__":

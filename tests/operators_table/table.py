@@ -1,7 +1,7 @@
 """docs/operators.md: what dlc runs of each operator, and how that is tested; made of test results.
 
-`python -m tests.operators_table` writes it; `--count` runs the tests of single operators first, to count anew
-how often they hold an operator against onnxruntime.
+`python -m tests.operators_table` writes it, and the figures of the suite in README.md; `--count` first runs
+the tests of single operators, to count anew how often they hold an operator against onnxruntime.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from tests.conformance.test_onnx_backend import EXPECTED_FAILURES, HOST_CASES
 from tests.frontend.contrib.test_operators import STRUCTURES
 from tests.operators_table.counting import counts
 
-PATH = Path(__file__).parents[2] / "docs" / "operators.md"
+README = Path(__file__).parents[2] / "README.md"
+PATH = README.parent / "docs" / "operators.md"
 
 #: Element types that most operators take together or not at all.
 GROUPS: Mapping[str, tuple[str, ...]] = {

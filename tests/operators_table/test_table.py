@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,7 @@ from dlc.frontend.onnx.registry import operators
 from dlc.verify.support import operator_support
 from tests.frontend.contrib.test_operators import STRUCTURES
 from tests.operators_table.counting import counts
-from tests.operators_table.table import PATH, checked, grouped, known, summary, types
+from tests.operators_table.table import PATH, README, checked, grouped, known, summary, types
 
 RENEW = "python -m tests.operators_table writes it anew"
 
@@ -38,7 +37,7 @@ def test_every_operator_is_listed_with_its_opsets_and_counts() -> None:
 
 def test_figures_of_the_suite() -> None:
     assert summary() in PATH.read_text(encoding="utf-8"), RENEW
-    assert summary() in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert summary() in README.read_text(encoding="utf-8"), RENEW
 
 
 @pytest.mark.parametrize(
