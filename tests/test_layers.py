@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": BASE | {"target"},
     "api": BASE | COMPILER,
     "backend": BASE | {"api"},
+    "torch": BASE | {"api"},
     "models": set(),
     "quantize": BASE | COMPILER | {"api"},
     "verify": BASE | COMPILER | {"api"},

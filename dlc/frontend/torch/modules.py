@@ -10,6 +10,7 @@ from typing import Any
 
 from dlc.errors import InputError, UnsupportedError, printable
 from dlc.frontend.torch.export import Exported, export, require_exporter
+from dlc.frontend.torch.operators import draws_random_numbers, operator_name
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def export_module(module: Any, example_inputs: Any, dynamic_shapes: Any = None) 
             f"the module changes {names} in place, which a compiled model cannot",
             hint="call module.eval(), or use torch.compile(module, backend='dlc')",
         )
+    _refuse_randomness(exported.program.exported_program.graph_module)
     inputs = tuple(_input(spec.arg) for spec in signature.input_specs if spec.kind.name == "USER_INPUT")
     outputs = tuple(_output(leaf, torch) for leaf in results.leaves)
     return exported, Structure(parameters, in_tree, inputs, results.tree, outputs)
@@ -145,6 +147,19 @@ def _refuse_complex(tensors: Sequence[Any], what: str) -> None:
         raise UnsupportedError(
             f"{what} of the module is complex, which torch.onnx does not export as such",
             hint="wrap the module in one that takes and returns torch.view_as_real(...)",
+        )
+
+
+def _refuse_randomness(graph_module: Any) -> None:
+    """UnsupportedError for an exported module that is random: torch.onnx keeps no randomness, or another."""
+    graphs = [part.graph for part in graph_module.modules() if hasattr(part, "graph")]
+    names = {
+        operator_name(node): None for graph in graphs for node in graph.nodes if draws_random_numbers(node)
+    }
+    if names:
+        raise UnsupportedError(
+            f"the module draws random numbers ({', '.join(names)}), which would not be those of PyTorch",
+            hint="call module.eval(), or pass the numbers as an argument",
         )
 
 
