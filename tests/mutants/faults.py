@@ -177,7 +177,7 @@ CODE = [
         "a guard is dropped",
         "broadcasting",
         "backends.cpu.driver:_emit_shapes",
-        "b.select(_holds(emitter, guard), failed, b.const(t.i64, index + 1))",
+        "b.select(_holds(emitter, guard, _bounds(program)), failed, b.const(t.i64, index + 1))",
         "failed",
     ),
     Fault(

@@ -31,8 +31,8 @@ from dlc.ir.dims import (
     sort_key,
     terms_of,
 )
-from dlc.lowering.inspect import kernel_dims, stage_axes, stages
-from dlc.lowering.kernel import Kernel
+from dlc.lowering.inspect import kernel_dims, stage_axes
+from dlc.lowering.kernel import Kernel, Recur, Stage
 
 #: What stays below is exact.
 LIMIT = 1 << 62
@@ -80,11 +80,18 @@ class Magnitudes:
             for extent in param.type.physical_shape:
                 size = size * extent
             self.require([size])
-        for stage in stages(kernel.body):
-            points: Dim = 1
-            for name in stage_axes(stage):
-                points = points * axes[name]
-            self.require([points])
+        for stage in kernel.body:
+            self._require_points(stage, 1, axes)
+
+    def _require_points(self, stage: Stage, outer: Dim, axes: Mapping[str, Dim]) -> None:
+        """Let the bound hold for the points of a stage that is run for `outer` points of recurrences."""
+        if isinstance(stage, Recur):
+            for inner in stage.body:
+                self._require_points(inner, outer * axes[stage.axis], axes)
+            return
+        for name in stage_axes(stage):
+            outer = outer * axes[name]
+        self.require([outer])
 
     def _polynomial(self, dim: Dim, axes: Mapping[str, Dim]) -> Polynomial:
         match dim:
