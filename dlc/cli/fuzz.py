@@ -21,7 +21,12 @@ from dlc.cli.parameters import json_option
     type=click.Path(file_okay=False, path_type=Path),
     help="A folder for findings: the model, its inputs, and how to see the fault again.",
 )
-@click.option("--reduce", is_flag=True, help="With --out, put a smaller model beside each finding.")
+@click.option(
+    "--reduce/--no-reduce",
+    default=True,
+    show_default=True,
+    help="With --out, put a smaller model with the same fault beside each graph that is a finding.",
+)
 @json_option
 def command(
     graphs: int, files: int, seed: int, start: int, out: Path | None, reduce: bool, output: Output

@@ -49,7 +49,7 @@ def command(
 
     Writes the small model, and its inputs beside it as .npz.
     """
-    from dlc.verify.examine import JUDGES
+    from dlc.verify.judges import JUDGES
     from dlc.verify.reduce import reduce
 
     reduction = reduce(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,12 +11,14 @@ from typing import Any
 
 from dlc.errors import ResourceError, printable
 from dlc.fuzz.case import Case
-from dlc.verify.examine import Examination, Finished, Symptom, examination_of
-from dlc.verify.isolate import isolated
+from dlc.verify.examine import Examination, Finished, Symptom, in_child
 
 #: Bounds of one case.
 SECONDS = 60.0
 MEMORY = 4 << 30
+
+#: How many numbers of cases are printed for one reason.
+_SHOWN = 10
 
 Progress = Callable[[str], None]
 
@@ -53,31 +55,31 @@ class Finding:
 class Campaign:
     """What a campaign did: how the cases ended, and the findings. True in a condition without findings.
 
-    `unsupported` counts the operators for which models were refused, `doubts` why a case was inconclusive.
+    `unsupported` numbers the cases by the operators for which they were refused, `doubts` by the reasons why
+    they were inconclusive, or by the codes of the errors that they ended in.
     """
 
     title: str
     seed: int
     cases: int = 0
     finished: Counter[str] = field(default_factory=Counter)
-    unsupported: Counter[str] = field(default_factory=Counter)
-    doubts: Counter[str] = field(default_factory=Counter)
+    unsupported: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    doubts: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     findings: list[Finding] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return not self.findings
 
-    def count(self, examination: Examination) -> None:
-        """Enter a case."""
+    def count(self, index: int, examination: Examination) -> None:
+        """Enter case number `index`."""
         self.cases += 1
         if examination.symptom is not None:
             self.finished[examination.symptom.kind.value] += 1
             return
         self.finished[examination.finished.value] += 1
-        if examination.finished is Finished.UNSUPPORTED:
-            self.unsupported.update(examination.notes)
-        elif examination.finished in (Finished.INCONCLUSIVE, Finished.REFUSED):
-            self.doubts.update(note.split(" about ")[0] for note in examination.notes)
+        kinds = self.unsupported if examination.finished is Finished.UNSUPPORTED else self.doubts
+        for note in examination.notes:
+            kinds[note.split(" about ")[0]].append(index)
 
     def to_dict(self) -> dict[str, Any]:
         """The campaign as JSON-compatible data."""
@@ -86,17 +88,18 @@ class Campaign:
             "seed": self.seed,
             "cases": self.cases,
             "finished": dict(self.finished.most_common()),
-            "unsupported": dict(self.unsupported.most_common()),
-            "doubts": dict(self.doubts.most_common()),
+            "unsupported": dict(self.unsupported),
+            "doubts": dict(self.doubts),
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
     def __str__(self) -> str:
         lines = [f"{self.cases} {self.title} of seed {self.seed}: {len(self.findings)} findings"]
-        for title, counter in (("", self.finished), ("unsupported: ", self.unsupported), ("", self.doubts)):
-            if counter:
-                counts = ", ".join(f"{name} {count}" for name, count in counter.most_common())
-                lines.append(f"  {title}{printable(counts, 1000)}")
+        lines.append("  " + ", ".join(f"{name} {count}" for name, count in self.finished.most_common()))
+        for title, kinds in (("unsupported: ", self.unsupported), ("", self.doubts)):
+            for name, cases in sorted(kinds.items(), key=lambda item: -len(item[1])):
+                shown = ", ".join(map(str, cases[:_SHOWN])) + (", ..." if len(cases) > _SHOWN else "")
+                lines.append(f"    {len(cases)} {title}{printable(name, 200)} ({shown})")
         return "\n".join([*lines, *map(str, self.findings)])
 
 
@@ -106,13 +109,13 @@ def fuzz_graphs(
     *,
     start: int = 0,
     out: Path | None = None,
-    reduce: bool = False,
+    reduce: bool = True,
     progress: Progress | None = None,
 ) -> Campaign:
     """Compile and run `count` random graphs and compare the results with onnxruntime and the reference.
 
-    `start` is the number of the first case; `out` a folder for findings, which `reduce` makes small. What no
-    two engines agree on is inconclusive. Raises ResourceError when a finding cannot be written.
+    `start` is the number of the first case; `out` a folder for findings, which `reduce` also makes small.
+    What no two engines agree on is inconclusive. Raises ResourceError when a finding cannot be written.
     """
     from dlc.fuzz.graphs import examine_case, make_case
 
@@ -128,7 +131,7 @@ def fuzz_bytes(
     *,
     start: int = 0,
     out: Path | None = None,
-    reduce: bool = False,
+    reduce: bool = True,
     progress: Progress | None = None,
 ) -> Campaign:
     """Damage `count` model files and see that nothing but a typed error comes out; otherwise as fuzz_graphs.
@@ -139,14 +142,18 @@ def fuzz_bytes(
 
     campaign = Campaign("damaged files", seed)
     numbers = range(start, start + count)
-    _run(campaign, numbers, examine_damaged, make_damaged, "--bytes", out, reduce, progress)
+
+    def examine(seed: int, index: int, _: bool) -> Examination:
+        return examine_damaged(seed, index)
+
+    _run(campaign, numbers, examine, make_damaged, "--bytes", out, reduce, progress)
     return campaign
 
 
 def _run(
     campaign: Campaign,
     numbers: Sequence[int],
-    examine: Callable[[int, int], Examination],
+    examine: Callable[[int, int, bool], Examination],
     make: Callable[[int, int], Case | bytes],
     option: str,
     out: Path | None,
@@ -158,9 +165,9 @@ def _run(
 
     _warm_up()
     for index in numbers:
-        child = partial(_child, examine, campaign.seed, index)
-        examination = examination_of(isolated(child, seconds=SECONDS, memory=MEMORY))
-        campaign.count(examination)
+        child = partial(examine, campaign.seed, index)
+        examination = in_child(child, seconds=SECONDS, memory=MEMORY)
+        campaign.count(index, examination)
         if examination.symptom is None:
             continue
         command = f"dlc fuzz {option} 1 --seed {campaign.seed} --start {index}"
@@ -169,11 +176,6 @@ def _run(
         campaign.findings.append(finding)
         if progress is not None:
             progress(str(finding))
-
-
-def _child(examine: Callable[[int, int], Examination], seed: int, index: int) -> dict[str, Any]:
-    """One case, as data that a child can hand over."""
-    return examine(seed, index).to_dict()
 
 
 def _warm_up() -> None:
@@ -192,4 +194,3 @@ def _warm_up() -> None:
         raise ResourceError(f"dlc does not compile anything here: {found.symptom or found.notes}")
     Reference(model)
     generate(0, 0)
-

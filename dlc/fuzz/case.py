@@ -29,5 +29,6 @@ class Case:
 
     @property
     def operators(self) -> tuple[str, ...]:
-        """The operators of the main graph, sorted."""
-        return tuple(sorted({node.op_type for node in self.model.graph.node}))
+        """The operators of the main graph and of functions, sorted."""
+        nodes = [*self.model.graph.node, *(node for f in self.model.functions for node in f.node)]
+        return tuple(sorted({node.op_type for node in nodes}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any
@@ -13,7 +12,7 @@ from dlc.errors import Error, InternalError
 from dlc.fuzz.generate import generate
 from dlc.fuzz.sampling import Chance
 from dlc.limits import Limits
-from dlc.verify.examine import Examination, Finished, error_symptom
+from dlc.verify.examine import Examination, Finished, error_symptom, stage
 from dlc.verify.isolate import describe_failure
 
 #: What a damaged model may cost, so that a case ends soon.
@@ -46,12 +45,12 @@ def examine_damaged(seed: int, index: int) -> Examination:
     """Compile the damaged file and run it if that works; any error but a typed one of dlc is a fault."""
     import dlc.api
 
-    print("examining: generate", file=sys.stderr, flush=True)
+    stage("generate")
     content = make_damaged(seed, index)
-    print("examining: compile", file=sys.stderr, flush=True)
+    stage("compile")
     try:
         with dlc.api.compile(content, cache=False, limits=LIMITS, threads=1) as model:
-            print("examining: run", file=sys.stderr, flush=True)
+            stage("run")
             model(dict(_inputs(model, Chance(seed, index))))
     except InternalError as error:
         return Examination(error_symptom(describe_failure(error)), Finished.INCONCLUSIVE)

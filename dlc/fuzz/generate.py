@@ -9,7 +9,8 @@ import numpy as np
 
 from dlc.fuzz.case import Array, Case
 from dlc.fuzz.evaluate import ir_version
-from dlc.fuzz.maker import Declined, Maker, Tensor
+from dlc.fuzz.functions import put_in_function
+from dlc.fuzz.maker import RUN_TIME, Declined, Maker, Tensor
 from dlc.fuzz.sampling import Chance
 from dlc.fuzz.table import entries_of
 
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
     import onnx
 
 #: Opsets of the graphs: those that onnxruntime runs.
-OLDEST, NEWEST = 7, 25
+OLDEST, NEWEST = 7, 26
+
+#: Operators of which engines differ on special values: most multiply by weights, and each leaves out other
+#: products of 0 and infinity; in MaxPool, NaN wins here and loses elsewhere (docs/semantics.md).
+_NOT_SALTED = frozenset(
+    "AffineGrid Attention AveragePool Col2Im Conv ConvTranspose DeformConv Det Einsum GRU Gemm GridSample "
+    "LRN LSTM MatMul MaxPool RNN Resize RoiAlign RotaryEmbedding Upsample".split()
+)
 
 #: How many uses of operators a graph has at most.
 MOST_USES = 12
@@ -32,7 +40,7 @@ def generate(seed: int, index: int) -> Case:
         for _ in range(chance.between(1, MOST_USES)):
             add_random_node(maker)
         if any(node.op_type != "Constant" for node in maker.nodes):
-            return _case(maker)
+            return case_of(maker)
 
 
 def add_random_node(maker: Maker) -> None:
@@ -68,30 +76,49 @@ class _Mark:
             current.intersection_update(before)
 
 
-def _case(maker: Maker) -> Case:
+def case_of(maker: Maker) -> Case:
+    """The graph that `maker` holds, with inputs for it."""
     from onnx import helper, numpy_helper
 
     chance = maker.chance
     names = {name for node in maker.nodes if node.op_type != "Constant" for name in node.output}
     computed = [tensor for tensor in maker.computed if tensor.name in names]
     outputs = [tensor for tensor in computed if tensor.name not in maker.used or chance.maybe(0.1)]
-    inputs = [tensor for tensor in maker.inputs if tensor.name in maker.used]
+    inputs = [tensor for tensor in maker.inputs if tensor.name in maker.used or chance.maybe(0.05)]
     constants = [tensor for tensor in maker.constants if tensor.name in maker.used]
+    if chance.maybe(0.03) and inputs + constants:
+        outputs.append(chance.one_of(inputs + constants))  # untouched
+    defaults = constants if chance.maybe(0.04) else []  # of inputs that a call may leave out
     dims = _Dims(chance) if chance.maybe(0.5) else None
     open_ = dims is not None or chance.maybe(0.5)
     graph = helper.make_graph(
         maker.nodes,
         "fuzz",
-        [_info(tensor, [dims.name(e) for e in tensor.shape] if dims else tensor.shape) for tensor in inputs],
+        [_info(tensor, dims.of(tensor) if dims else tensor.shape) for tensor in inputs]
+        + [_info(tensor, tensor.shape) for tensor in defaults],
         [_info(tensor, [None] * tensor.rank if open_ else tensor.shape) for tensor in outputs],
         [numpy_helper.from_array(tensor.array, tensor.name) for tensor in constants],
     )
     opsets = [helper.make_opsetid("", maker.opset)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version(maker.opset))
+    if chance.maybe(0.1):
+        put_in_function(chance, model)
     values = {tensor.name: tensor.array for tensor in inputs}
-    others = tuple(_others(chance, model, values) for _ in range(2)) if dims and inputs else ()
-    options = {"optimize": chance.one_of([0, 1, 2, 2, 2, 3]), "threads": chance.one_of([1, 1, 2])}
-    return Case(model, values, others, options)
+    others = [_others(chance, model, values) for _ in range(2)] if dims and inputs else []
+    if chance.maybe(0.3) and not any(node.op_type in _NOT_SALTED for node in maker.nodes):
+        others.append({name: chance.salted(array) for name, array in values.items()})
+    return Case(model, values, tuple(others), _options(chance))
+
+
+def _options(chance: Chance) -> dict[str, Any]:
+    """Options of the compilation."""
+    options: dict[str, Any] = {
+        "optimize": chance.one_of([0, 1, 2, 2, 2, 3]),
+        "threads": chance.one_of([1, 1, 2]),
+    }
+    if chance.maybe(0.2):
+        options["target"] = "x86-64-v3"  # narrower vectors and fewer registers than most machines have
+    return options
 
 
 def _info(tensor: Tensor, shape: Any) -> onnx.ValueInfoProto:
@@ -110,7 +137,11 @@ class _Dims:
         self._names: dict[int, str] = {}
         self._count = 0
 
-    def name(self, extent: int) -> int | str | None:
+    def of(self, tensor: Tensor) -> list[int | str | None]:
+        """What stands for the extents of an input."""
+        return list(tensor.shape) if tensor.name.startswith(RUN_TIME) else list(map(self._name, tensor.shape))
+
+    def _name(self, extent: int) -> int | str | None:
         """What stands for an axis of `extent`."""
         kind = self._chance.random.random()
         if kind < 0.35:
@@ -131,6 +162,9 @@ def _others(chance: Chance, model: onnx.ModelProto, values: Mapping[str, Array])
     extents = {name: chance.extent() for name in chosen}
     result = {}
     for name, array in values.items():
+        if name.startswith(RUN_TIME):
+            result[name] = array
+            continue
         shape = [extents.get(dim.dim_param, e) for dim, e in zip(shapes[name], array.shape)]
         if array.dtype.kind in "iub" and array.size:  # possibly indices: what is there, repeated
             result[name] = np.resize(array, shape).astype(array.dtype)

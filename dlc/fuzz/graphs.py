@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from dlc.fuzz.case import Case
 from dlc.fuzz.generate import generate
-from dlc.verify.examine import Examination, examine
+from dlc.verify.examine import Examination, examine, judge_alone, stage
 
 
 def make_case(seed: int, index: int) -> Case:
@@ -14,8 +12,9 @@ def make_case(seed: int, index: int) -> Case:
     return generate(seed, index)
 
 
-def examine_case(seed: int, index: int) -> Examination:
-    """The case generated, compiled, run and compared."""
-    print("examining: generate", file=sys.stderr, flush=True)
+def examine_case(seed: int, index: int, ours: bool = True) -> Examination:
+    """The case generated, compiled, run and compared; without `ours`, only what the judges do."""
+    stage("generate")
     case = generate(seed, index)
-    return examine(case.model, [case.inputs, *case.others], options=case.options)
+    inputs = [case.inputs, *case.others]
+    return examine(case.model, inputs, options=case.options) if ours else judge_alone(case.model, inputs)

@@ -12,7 +12,7 @@ import numpy as np
 
 from dlc.fuzz.case import Array
 from dlc.fuzz.evaluate import evaluate_node
-from dlc.fuzz.sampling import ANY, MOST_ELEMENTS, Chance, Domain
+from dlc.fuzz.sampling import ANY, Chance, Domain
 from dlc.verify.tolerances import is_float
 
 if TYPE_CHECKING:
@@ -59,6 +59,13 @@ FLOATS = (F32, F64, F16, BF16)
 INTEGERS = (I64, I32, U8, I8, I16, U16, U32, U64)
 NUMBERS = FLOATS + INTEGERS
 ALL = (*NUMBERS, BOOL)
+#: Types that only quantization gives and takes.
+STORED = tuple(
+    map(np.dtype, (ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2))
+)
+
+#: Starts the names of inputs that hold a list of integers: their extents are part of the model.
+RUN_TIME = "l"
 
 #: How often a fresh tensor has each element type, where the operator takes it.
 _WEIGHTS = {F32: 60, F64: 8, F16: 6, BF16: 2, I64: 8, I32: 8, U8: 4, I8: 4, BOOL: 4}
@@ -177,13 +184,29 @@ class Maker:
             self.constants.append(tensor)
         return tensor
 
+    def listed(self, values: Sequence[int]) -> Tensor:
+        """Integers that say a shape, bounds or counts: a constant or, sometimes, what only a run can tell."""
+        array = np.array(values, I64)
+        if self.outer is not None or self.chance.maybe(0.75):
+            return self.constant(array)
+        tensor = Tensor(self.name(RUN_TIME), array)
+        self.inputs.append(tensor)
+        if self.chance.maybe(0.6):
+            return tensor
+        shift = self.chance.between(1, 3)
+        (shifted,) = self.add("Sub", [tensor, self.constant(shift, I64)], rounds=False)
+        (back,) = self.add("Add", [shifted, self.constant(shift, I64)], rounds=False)
+        return back
+
     def partner(self, tensor: Tensor, dtypes: Collection[np.dtype[Any]] = (), domain: Domain = ANY) -> Tensor:
         """A value that can be broadcast with `tensor`, of its type unless others are given."""
         dtypes = dtypes or (tensor.dtype,)
 
         def fits(other: Tensor) -> bool:
             try:
-                return int(np.prod(np.broadcast_shapes(tensor.shape, other.shape))) <= MOST_ELEMENTS
+                return (
+                    int(np.prod(np.broadcast_shapes(tensor.shape, other.shape))) <= self.chance.most_elements
+                )
             except ValueError:
                 return False
 
@@ -194,7 +217,7 @@ class Maker:
             shape = shape[self.chance.between(0, len(shape)) :]
         elif len(shape) < 4 and self.chance.maybe(0.15):
             shape = [self.chance.between(1, 3), *shape]
-        if int(np.prod(np.broadcast_shapes(tensor.shape, tuple(shape)))) > MOST_ELEMENTS:
+        if int(np.prod(np.broadcast_shapes(tensor.shape, tuple(shape)))) > self.chance.most_elements:
             raise Declined
         return self.fresh(self.dtype_of(dtypes), shape, domain)
 
@@ -218,11 +241,13 @@ class Maker:
         largest: float = _LARGEST,
         attributes: Mapping[str, Any] | None = None,
         captures: Sequence[Tensor] = (),
+        optional: bool = False,
     ) -> list[Tensor]:
         """Append a node; Declined if no engine can run it or its results are not tame.
 
         `rounds` says whether the results of exact inputs are inexact. `captures` are the values around that
-        its subgraphs read. Absent optional inputs are None.
+        its subgraphs read. Absent optional inputs are None. With `optional` the node may leave out some of
+        its outputs; only those that it has are returned.
         """
         from onnx import helper
 
@@ -230,14 +255,18 @@ class Maker:
         while names and not names[-1]:
             names.pop()
         results = [self.name("v") for _ in range(outputs)]
+        if optional and self.chance.maybe(0.5):
+            kept = self.chance.some_of(results, least=1)
+            results = [name if name in kept else "" for name in results]
         node = helper.make_node(operator, names, results, name=self.name("n"), **(attributes or {}))
         operands = {t.name: t.array for t in (*inputs, *captures) if t is not None}
         arrays = evaluate_node(node, operands, self.opset)
-        if arrays is None or any(not _is_tame(array, largest) for array in arrays):
+        if arrays is None or any(not self._is_tame(array, largest) for array in arrays):
             raise Declined
         exact = not rounds and all(t.exact for t in (*inputs, *captures) if t is not None)
         tensors = [
-            Tensor(name, array, exact or not is_float(array.dtype)) for name, array in zip(results, arrays)
+            Tensor(name, array, exact or not is_float(array.dtype))
+            for name, array in zip(filter(None, results), arrays)
         ]
         self.nodes.append(node)
         self.computed += tensors
@@ -255,14 +284,11 @@ class Maker:
         self.counter[0] += 1
         return f"{prefix}{self.counter[0]}"
 
-
-def _is_tame(array: Array, largest: float) -> bool:
-    """Whether further operators can use a result: small, and neither infinite nor NaN."""
-    if array.size > MOST_ELEMENTS or array.ndim > 6:
-        return False
-    if array.dtype.kind not in "iub" and not is_float(array.dtype):
-        return False
-    if not is_float(array.dtype):
-        return True
-    wide = np.abs(array.astype(np.float64))
-    return bool(np.all(np.isfinite(wide)) and wide.max(initial=0.0) <= largest)
+    def _is_tame(self, array: Array, largest: float) -> bool:
+        """Whether further operators can use a result: small, and neither infinite nor NaN."""
+        if array.size > self.chance.most_elements or array.ndim > 6:
+            return False
+        if not is_float(array.dtype):
+            return array.dtype.kind in "iub" or array.dtype in STORED
+        wide = np.abs(array.astype(np.float64))
+        return bool(np.all(np.isfinite(wide)) and wide.max(initial=0.0) <= largest)

@@ -18,8 +18,14 @@ T = TypeVar("T")
 #: Extents and how often each is drawn: borders of vectors and tiles, one, and nothing.
 _EXTENTS = {0: 2, 1: 18, 2: 22, 3: 18, 4: 10, 5: 8, 7: 6, 8: 4, 15: 2, 16: 3, 17: 3, 33: 1}
 
-#: The most elements of a tensor.
-MOST_ELEMENTS = 4096
+#: Extents of large cases, drawn beside those above: borders of chunks and of panels of weights.
+_LARGE_EXTENTS = {32: 3, 63: 3, 64: 4, 65: 3, 100: 3, 129: 2, 257: 2, 1025: 1}
+
+#: The most elements of a tensor, and of one of a large case.
+_MOST_ELEMENTS, _MOST_ELEMENTS_LARGE = 4096, 1 << 16
+
+#: Floats that are no ordinary numbers. Sums of them are the same in any order, as those of huge ones are not.
+_SPECIAL = (np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-40, -1e-45, 6e-8)
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,14 @@ ANY = Domain()
 
 
 class Chance:
-    """The choices of one case."""
+    """The choices of one case. `most_elements` bounds each of its tensors."""
 
     def __init__(self, seed: int, index: int) -> None:
         self.random = random.Random(f"{seed}:{index}")
         self.arrays = np.random.Generator(np.random.PCG64(self.random.getrandbits(63)))
+        large = self.maybe(0.04)
+        self.most_elements = _MOST_ELEMENTS_LARGE if large else _MOST_ELEMENTS
+        self._extents = {**_EXTENTS, **_LARGE_EXTENTS} if large else _EXTENTS
 
     def maybe(self, probability: float) -> bool:
         """True with this probability."""
@@ -71,14 +80,14 @@ class Chance:
 
     def extent(self) -> int:
         """An extent."""
-        return self.random.choices(list(_EXTENTS), list(_EXTENTS.values()))[0]
+        return self.random.choices(list(self._extents), list(self._extents.values()))[0]
 
     def shape(self, rank: int) -> tuple[int, ...]:
-        """A shape of `rank` axes with at most MOST_ELEMENTS elements."""
+        """A shape of `rank` axes with at most `most_elements` elements."""
         shape: list[int] = []
         for _ in range(rank):
             extent = self.extent()
-            shape.append(extent if extent * int(np.prod(shape)) <= MOST_ELEMENTS else 1)
+            shape.append(extent if extent * int(np.prod(shape)) <= self.most_elements else 1)
         return tuple(self.shuffled(shape))
 
     def array(self, dtype: np.dtype[Any], shape: Sequence[int], domain: Domain = ANY) -> Array:
@@ -96,6 +105,14 @@ class Chance:
         if domain.gap > 0:
             values = np.where(np.abs(values) < domain.gap, most, values)
         return np.asarray(values).astype(dtype)
+
+    def salted(self, array: Array) -> Array:
+        """`array` with some of its floats replaced by special ones; other types as they are."""
+        if not is_float(array.dtype) or not array.size:
+            return array
+        salt = self.arrays.choice(_SPECIAL, array.shape)
+        with np.errstate(over="ignore"):
+            return np.where(self.arrays.random(array.shape) < 0.2, salt, array).astype(array.dtype)
 
     def _floats(self, shape: Sequence[int], domain: Domain) -> Array:
         if self.maybe(0.5):  # quarters: exact in every float type, with ties

@@ -18,7 +18,7 @@ Use: TypeAlias = "Callable[[Maker, str], None]"
 
 @dataclass(frozen=True)
 class Entry:
-    """An operator of the standard domain, its use, and how often it is drawn."""
+    """An operator of the standard domain, a use of it, and how often it is drawn."""
 
     operator: str
     use: Use
@@ -37,15 +37,18 @@ class Entry:
             return False
 
 
-_TABLE: dict[str, Entry] = {}
+_TABLE: dict[tuple[str, str], Entry] = {}
 
 
-def operator(names: str, weight: float = 1.0, since: int = 7) -> Callable[[Use], Use]:
-    """Register the decorated function as the use of each operator in `names`, from opset `since` on."""
+def operator(names: str, weight: float = 1.0, since: int = 7, variant: str = "") -> Callable[[Use], Use]:
+    """Register the decorated function as a use of each operator in `names`, from opset `since` on.
+
+    `variant` tells several uses of one operator apart.
+    """
 
     def register(use: Use) -> Use:
         for name in names.split():
-            _TABLE[name] = Entry(name, use, weight, since)
+            _TABLE[name, variant] = Entry(name, use, weight, since)
         return use
 
     return register
@@ -57,7 +60,7 @@ def entries() -> tuple[Entry, ...]:
     package = importlib.import_module("dlc.fuzz.operators")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
-    return tuple(_TABLE[name] for name in sorted(_TABLE))
+    return tuple(_TABLE[key] for key in sorted(_TABLE))
 
 
 @functools.cache

@@ -6,13 +6,14 @@ engine that cannot run a model says so with UnsupportedError, so that the caller
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from dlc.errors import UnsupportedError, printable
 from dlc.verify.compare import Array, Value
+from dlc.verify.protos import all_graphs, all_nodes, with_subgraphs
 from dlc.verify.tolerances import is_float
 
 if TYPE_CHECKING:
@@ -95,18 +96,20 @@ class Reference:
 
 
 class Float64:
-    """The model with all its floating-point numbers in float64, under the reference evaluator.
+    """The model with all its floating-point numbers in float64, under the reference evaluator or `engine`.
 
     Its results are as good as exact for a model of float32 or narrower numbers, and so decide which of two
     engines is right. Quantization steps in the model stay: they are part of its meaning.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._reference = Reference(to_float64(model))
-        self.name = f"float64 under {self._reference.name}"
+    def __init__(
+        self, model: onnx.ModelProto, engine: Callable[[onnx.ModelProto], Engine] | None = None
+    ) -> None:
+        self._engine = (engine or Reference)(to_float64(model))
+        self.name = f"float64 under {self._engine.name}"
 
     def run(self, inputs: Values) -> dict[str, Value]:
-        return self._reference.run({name: _widened(value) for name, value in inputs.items()})
+        return self._engine.run({name: _widened(value) for name, value in inputs.items()})
 
 
 def to_float64(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -115,18 +118,18 @@ def to_float64(model: onnx.ModelProto) -> onnx.ModelProto:
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    for graph in _graphs(copy.graph):
+    for graph in all_graphs(copy.graph):
         for tensor in graph.initializer:
             _widen_tensor(tensor)
         for info in (*graph.input, *graph.output, *graph.value_info):
             _widen_type(info.type)
-    for node in _nodes(copy.graph):
+    for node in all_nodes(copy.graph):
         _widen_node(node)
     for function in copy.functions:
         for info in function.value_info:
             _widen_type(info.type)
         for outer in function.node:
-            for node in _with_subgraphs(outer):
+            for node in with_subgraphs(outer):
                 _widen_node(node)
     return copy
 
@@ -144,28 +147,6 @@ def _widened(value: Value) -> Value:
     if isinstance(value, np.ndarray):
         return value.astype(np.float64) if is_float(value.dtype) and value.dtype.kind != "c" else value
     return None if value is None else [_widened(item) for item in value]
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and all subgraphs of its nodes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _graphs(inner)
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for inner in _graphs(graph):
-        yield from inner.node
-
-
-def _with_subgraphs(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    """A function's node and the nodes of its subgraphs."""
-    yield node
-    for attribute in node.attribute:
-        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            yield from _nodes(inner)
 
 
 def _float_types() -> set[int]:

@@ -12,10 +12,10 @@ import numpy as np
 
 from dlc.errors import InputError, ResourceError, printable
 from dlc.verify.compare import Array
-from dlc.verify.examine import JUDGES, Symptom, examine_isolated
-from dlc.verify.inputs import load_inputs, model_inputs, random_inputs
+from dlc.verify.examine import Symptom, examine_isolated
+from dlc.verify.judges import JUDGES
 from dlc.verify.reduction import Candidate, Search
-from dlc.verify.verification import Source, load_model, typical_extents
+from dlc.verify.verification import Source, input_values, load_model
 
 if TYPE_CHECKING:
     import onnx
@@ -101,7 +101,7 @@ def reduce(
             code="input/option",
         )
     proto = load_model(source)
-    start = Candidate(proto, _inputs(proto, inputs, seed, shapes))
+    start = Candidate(proto, input_values(proto, inputs, seed, shapes))
     options = {**options, "shapes": None}
 
     def symptom_of(candidate: Candidate) -> Symptom | None:
@@ -124,18 +124,3 @@ def reduce(
     best = search.run()
     final = symptom_of(best) or symptom
     return Reduction(best.model, best.inputs, final, start.size[0], best.size[0], search.tried)
-
-
-def _inputs(
-    proto: onnx.ModelProto,
-    inputs: Mapping[str, Any] | str | os.PathLike[str] | None,
-    seed: int,
-    shapes: Mapping[str, ShapeSpec] | None,
-) -> dict[str, Array]:
-    """The arrays that the fault is shown on."""
-    if isinstance(inputs, str | os.PathLike):
-        return load_inputs(os.fspath(inputs))
-    if inputs is not None:
-        return {name: np.asarray(array) for name, array in inputs.items()}
-    specs = model_inputs(proto)
-    return random_inputs(specs, seed, typical_extents(shapes or {}, {spec.name for spec in specs}))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops import op_loop
 
 from dlc.verify.compare import Array
 
@@ -44,12 +48,106 @@ class DequantizeLinear(OpRun):
         return ((wide * scale.reshape(shape)).astype(scale.dtype),)
 
 
+class Erf(OpRun):
+    """In the precision of its operand; the evaluator's is that of float32."""
+
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        wide = x.astype(np.float64)
+        return (np.asarray(np.vectorize(math.erf, otypes=[np.float64])(wide)).astype(x.dtype),)
+
+
+class Hardmax(OpRun):
+    """Before opset 13, when the axes from `axis` on count as one; the evaluator knows the later form only."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, axis: int = 1) -> tuple[Array]:
+        rows = x.reshape(math.prod(x.shape[: axis % x.ndim]), math.prod(x.shape[axis % x.ndim :]))
+        y = np.zeros_like(rows)
+        if rows.size:
+            y[np.arange(len(rows)), rows.argmax(axis=1)] = 1
+        return (y.reshape(x.shape),)
+
+
+class LpNormalization(OpRun):
+    """Division by the norm; the evaluator's 1-norm is a sum of the elements, not of their absolute values."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, axis: int = -1, p: int = 2) -> tuple[Array]:
+        norm = np.linalg.norm(x, ord=p, axis=axis, keepdims=True)
+        with np.errstate(all="ignore"):
+            return (np.where(norm == 0, 0, x / norm).astype(x.dtype),)
+
+
+class GlobalMaxPool(OpRun):
+    """Over all spatial axes; the evaluator is right for two."""
+
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (np.asarray(x.max(axis=tuple(range(2, x.ndim)), keepdims=True)),)
+
+
+class Loop(op_loop.Loop):
+    """With a new first axis for what iterations give; the evaluator lengthens the axis that is there."""
+
+    op_domain = ""
+
+    def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any]) -> None:
+        super().__init__(node, run_params)  # type: ignore[no-untyped-call]
+        self._shapes: list[list[tuple[int, ...]]] = []
+        run_body: Callable[..., Any] = vars(self)["_run_body"]
+
+        def recorded(*operands: Any, **attributes: Any) -> Any:
+            outputs = run_body(*operands, **attributes)
+            self._shapes.append([np.shape(output) for output in outputs[len(outputs) - self.K :]])
+            return outputs
+
+        vars(self)["_run_body"] = recorded
+
+    def _run(self, *operands: Any, **attributes: Any) -> tuple[Any, ...]:
+        self._shapes.clear()
+        results = super()._run(*operands, **attributes)  # type: ignore[no-untyped-call]
+        if not self._shapes:
+            return tuple(results)
+        carried, stacked = results[: self.N], results[self.N : self.N + self.K]
+        rows = len(self._shapes)
+        return *carried, *(s.reshape(rows, *shape) for s, shape in zip(stacked, self._shapes[0]))
+
+
+#: Reductions whose results the evaluator widens to 64 bits, as NumPy's sums and products are.
+_REDUCTIONS = ("ReduceL1", "ReduceL2", "ReduceProd", "ReduceSum", "ReduceSumSquare")
+
+
+def _reductions(opset: int) -> list[type[Any]]:
+    """The evaluator's reductions with results in the operand's type, as the standard has them."""
+    from onnx.reference.ops import load_op
+
+    return [_narrowed(load_op("", name, opset), name) for name in _REDUCTIONS]
+
+
+def _narrowed(base: type[Any], name: str) -> type[Any]:
+    known = inspect.signature(base._run).parameters
+
+    def run(self: Any, x: Array, *operands: Any, **attributes: Any) -> tuple[Array]:
+        # The evaluator takes the attributes of the newest version: an older one does not have all of them.
+        (y,) = base._run(self, x, *operands, **{key: attributes[key] for key in attributes if key in known})
+        return (np.asarray(y).astype(x.dtype),)
+
+    return type(name, (base,), {"op_domain": "", "_run": run})
+
+
 def corrected_operators(model: onnx.ModelProto) -> list[type[Any]]:
     """The classes that replace the evaluator's own for this model's opset (argument `new_ops`)."""
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
-    corrected: list[type[Any]] = []
+    corrected: list[type[Any]] = [Erf, GlobalMaxPool, Loop, LpNormalization, *_reductions(opset)]
     if 7 <= opset < 14:
         corrected.append(BatchNormalization)
+    if opset < 13:
+        corrected.append(Hardmax)
     if 10 <= opset < 19:
         corrected.append(DequantizeLinear)
     return corrected

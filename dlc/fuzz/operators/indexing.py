@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dlc.fuzz.maker import ALL, BOOL, I32, I64, Declined, Maker, Tensor
+from dlc.fuzz.sampling import Domain
 from dlc.fuzz.table import operator
 
 
@@ -99,7 +100,8 @@ def one_hot(m: Maker, op: str) -> None:
     indices = _indices(m, m.chance.shape(rank), depth, negative=m.opset >= 11)
     values = m.fresh(m.dtype_of(ALL), [2])
     axis = m.chance.between(-rank - 1, rank)
-    m.add(op, [indices, m.constant(np.array(depth, I64)), values], rounds=False, attributes={"axis": axis})
+    count = m.constant(np.array(depth, I64)) if m.chance.maybe(0.7) else m.listed([depth])
+    m.add(op, [indices, count, values], rounds=False, attributes={"axis": axis})
 
 
 @operator("TopK", weight=2)
@@ -113,8 +115,8 @@ def top_k(m: Maker, op: str) -> None:
         m.add(op, [x], outputs=2, rounds=False, attributes={"axis": axis, "k": k})
         return
     largest = {"largest": m.chance.between(0, 1)} if m.opset >= 11 else {}
-    operands = [x, m.constant(np.array([k], I64))]
-    m.add(op, operands, outputs=2, rounds=False, attributes={"axis": axis, **largest})
+    attributes = {"axis": axis, **largest}
+    m.add(op, [x, m.listed([k])], outputs=2, rounds=False, attributes=attributes)
 
 
 @operator("ArgMax ArgMin")
@@ -125,6 +127,32 @@ def arg_reduce(m: Maker, op: str) -> None:
     if m.opset >= 12:
         attributes["select_last_index"] = m.chance.between(0, 1)
     m.add(op, [x], rounds=False, attributes=attributes)
+
+
+@operator("Scatter", since=9)
+def scatter(m: Maker, op: str) -> None:
+    x = m.pick(m.types(op), (1, 2, 3), fits=lambda t: 0 not in t.shape)
+    axis = m.chance.between(0, x.rank - 1)
+    shape = [m.chance.between(1, extent) for extent in x.shape]
+    lines = [
+        m.chance.arrays.permutation(x.shape[axis])[: shape[axis]]
+        for _ in range(int(np.prod(shape)) // shape[axis])
+    ]
+    others = [extent for other, extent in enumerate(shape) if other != axis]
+    array = np.moveaxis(np.array(lines).reshape(*others, shape[axis]), -1, axis)
+    m.add(
+        op,
+        [x, _given(m, array.astype(I64)), m.fresh(x.dtype, shape)],
+        rounds=False,
+        attributes={"axis": axis},
+    )
+
+
+@operator("CumProd", since=26)
+def cumulative_product(m: Maker, op: str) -> None:
+    x = m.pick(m.types(op), (1, 2, 3), Domain(-2, 2))
+    attributes = {"exclusive": m.chance.between(0, 1), "reverse": m.chance.between(0, 1)}
+    m.add(op, [x, m.constant(np.array(m.axis(x), I64))], attributes=attributes)
 
 
 @operator("CumSum", weight=2)
@@ -151,7 +179,7 @@ def compress(m: Maker, op: str) -> None:
 def unique(m: Maker, op: str) -> None:
     x = m.pick(m.types(op), (1, 2), exact=True, fits=lambda t: 0 not in t.shape)
     attributes = {"sorted": 1, **({"axis": m.axis(x)} if m.chance.maybe(0.4) else {})}
-    m.add(op, [x], outputs=4, rounds=False, attributes=attributes)
+    m.add(op, [x], outputs=4, rounds=False, attributes=attributes, optional=True)
 
 
 @operator("ReverseSequence")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from dlc.fuzz.maker import ALL, FLOATS, I64, Declined, Maker, Tensor
+from dlc.fuzz.maker import ALL, F32, FLOATS, I32, I64, U32, Declined, Maker, Tensor
 from dlc.fuzz.table import operator
+
+#: No extent is as large.
+_FAR = 1 << 31
 
 
 def _any(m: Maker, op: str, least: int = 0, most: int = 5) -> Tensor:
@@ -44,13 +47,31 @@ def reshape(m: Maker, op: str) -> None:
         if m.opset < 14:
             raise Declined
         attributes["allowzero"] = 1
-    m.add(op, [x, _listed(m, shape)], rounds=False, attributes=attributes)
+    m.add(op, [x, m.listed(shape)], rounds=False, attributes=attributes)
+
+
+@operator("Size", weight=0.5)
+def size(m: Maker, op: str) -> None:
+    m.add(op, [_any(m, op)], rounds=False)
+
+
+@operator("ConstantOfShape", since=9)
+def constant_of_shape(m: Maker, op: str) -> None:
+    from onnx import numpy_helper
+
+    shape = m.listed(list(m.chance.shape(m.chance.between(0, 3))))
+    value = numpy_helper.from_array(m.chance.array(m.dtype_of(ALL), [1]))
+    m.add(op, [shape], rounds=False, attributes={"value": value} if m.chance.maybe(0.7) else {})
 
 
 @operator("Shape", weight=3)
 def shape_chain(m: Maker, op: str) -> None:
     """Reshape, Expand or ConstantOfShape by a shape that is computed from another value's."""
     x = m.pick(ALL, (1, 2, 3, 4))
+    if m.opset >= 15 and m.chance.maybe(0.2):
+        ends = {"start": m.chance.between(-x.rank - 1, x.rank), "end": m.chance.between(-x.rank - 1, x.rank)}
+        m.add(op, [x], rounds=False, attributes=ends)
+        return
     (extents,) = m.add(op, [x], rounds=False)
     axis = m.chance.between(0, x.rank - 1)
     index = m.constant(np.array(axis if m.chance.maybe(0.5) else axis - x.rank, I64))
@@ -90,7 +111,10 @@ def squeeze(m: Maker, op: str) -> None:
     ones = [axis for axis, extent in enumerate(x.shape) if extent == 1]
     axes = m.chance.some_of(ones, least=1)
     if m.opset >= 13:
-        m.add(op, [x, _listed(m, axes)] if m.chance.maybe(0.8) else [x], rounds=False)
+        if x.constant and m.chance.maybe(0.3):  # else it may drop other axes of other inputs
+            m.add(op, [x], rounds=False)
+            return
+        m.add(op, [x, _listed(m, axes)], rounds=False)
     else:
         m.add(op, [x], rounds=False, attributes={"axes": axes})
 
@@ -147,7 +171,7 @@ def split(m: Maker, op: str) -> None:
     if m.opset >= 18 and m.chance.maybe(0.4) and -(-extent // count) * (count - 1) <= extent:
         m.add(op, [x], outputs=count, rounds=False, attributes={"axis": axis, "num_outputs": count})
     elif m.opset >= 13:
-        m.add(op, [x, _listed(m, sizes)], outputs=count, rounds=False, attributes={"axis": axis})
+        m.add(op, [x, m.listed(sizes)], outputs=count, rounds=False, attributes={"axis": axis})
     else:
         m.add(op, [x], outputs=count, rounds=False, attributes={"axis": axis, "split": sizes})
 
@@ -160,7 +184,8 @@ def slice_(m: Maker, op: str) -> None:
     for axis in axes:
         extent = x.shape[axis]
         step = m.chance.one_of([1, 1, 1, 2, 3, -1, -2]) if m.opset >= 10 else 1
-        low, high = sorted(m.chance.between(-extent - 2, extent + 2) for _ in range(2))
+        # Further below, NumPy and the standard differ for negative steps.
+        low, high = sorted(m.chance.between(-extent, extent + 2) for _ in range(2))
         low, high = (low, high) if m.chance.maybe(0.5) else (m.chance.between(0, extent), 1 << 40)
         starts.append(low if step > 0 else high)
         ends.append(high if step > 0 else m.chance.one_of([low, -(1 << 40)]))
@@ -169,8 +194,12 @@ def slice_(m: Maker, op: str) -> None:
         m.add(op, [x], rounds=False, attributes={"axes": axes, "starts": starts, "ends": ends})
         return
     axes = [axis - x.rank if m.chance.maybe(0.2) else axis for axis in axes]
-    operands = [x, *(_listed(m, part) for part in (starts, ends, axes, steps))]
-    m.add(op, operands, rounds=False)
+    # An input of sizes must hold sizes: "as far as possible" is for constants.
+    bounds = [(_listed(m, part) if max(map(abs, part)) > _FAR else m.listed(part)) for part in (starts, ends)]
+    if axes == list(range(x.rank)) and set(steps) == {1} and m.chance.maybe(0.5):
+        m.add(op, [x, *bounds], rounds=False)
+        return
+    m.add(op, [x, *bounds, _listed(m, axes), _listed(m, steps)], rounds=False)
 
 
 @operator("Pad", weight=2)
@@ -187,13 +216,19 @@ def pad(m: Maker, op: str) -> None:
         m.add(op, [x], rounds=False, attributes=attributes)
         return
     value = m.constant(1, x.dtype) if m.chance.maybe(0.5) else None
-    m.add(op, [x, _listed(m, pads), value], rounds=False, attributes={"mode": mode})
+    if m.opset >= 18 and m.chance.maybe(0.3):
+        axes = m.chance.shuffled(range(x.rank))[: m.chance.between(1, x.rank)]
+        pads = [pads[axis] for axis in axes] + [pads[axis + x.rank] for axis in axes]
+        axes = [axis - x.rank if m.chance.maybe(0.3) else axis for axis in axes]
+        m.add(op, [x, m.listed(pads), value, _listed(m, axes)], rounds=False, attributes={"mode": mode})
+        return
+    m.add(op, [x, m.listed(pads), value], rounds=False, attributes={"mode": mode})
 
 
 @operator("Tile")
 def tile(m: Maker, op: str) -> None:
     x = _any(m, op, least=1, most=4)
-    m.add(op, [x, _listed(m, [m.chance.one_of([1, 1, 2, 3, 0]) for _ in x.shape])], rounds=False)
+    m.add(op, [x, m.listed([m.chance.one_of([1, 1, 2, 3, 0]) for _ in x.shape])], rounds=False)
 
 
 @operator("Expand", weight=2)
@@ -201,7 +236,40 @@ def expand(m: Maker, op: str) -> None:
     x = _any(m, op, most=4)
     shape = [m.chance.extent() if extent == 1 else m.chance.one_of([1, extent]) for extent in x.shape]
     shape = [m.chance.between(1, 3), *shape] if m.chance.maybe(0.3) else shape
-    m.add(op, [x, _listed(m, shape)], rounds=False)
+    m.add(op, [x, m.listed(shape)], rounds=False)
+
+
+@operator("CenterCropPad", since=18)
+def crop_or_pad(m: Maker, op: str) -> None:
+    x = _any(m, op, least=1, most=4)
+    axes = m.chance.some_of(range(x.rank), least=1)
+    shape = m.listed([max(0, x.shape[axis] + m.chance.between(-3, 3)) for axis in axes])
+    axes = [axis - x.rank if m.chance.maybe(0.3) else axis for axis in axes]
+    m.add(op, [x, shape], rounds=False, attributes={"axes": axes})
+
+
+@operator("TensorScatter", since=24)
+def tensor_scatter(m: Maker, op: str) -> None:
+    """Updates of a few positions of a cache."""
+    batch, length, width = m.chance.between(1, 3), m.chance.between(2, 6), m.chance.between(1, 4)
+    heads = [m.chance.between(1, 3)] if m.chance.maybe(0.5) else []
+    cache = m.pick((F32,), shape=(batch, *heads, length, width), fresh=0.6)
+    count = m.chance.between(1, length)
+    update = m.fresh(F32, (batch, *heads, count, width))
+    mode = m.chance.one_of(["linear", "circular"])
+    last = length - count if mode == "linear" else length - 1
+    at = m.listed(m.chance.arrays.integers(0, last + 1, batch).tolist()) if m.chance.maybe(0.7) else None
+    m.add(op, [cache, update, at], rounds=False, attributes={"mode": mode})
+
+
+@operator("BitCast", since=26)
+def bit_cast(m: Maker, op: str) -> None:
+    """Integers of the same size; the bits of a float would not be tame."""
+    from onnx import helper
+
+    to = m.chance.one_of([I32, U32])
+    x = m.pick((U32 if to == I32 else I32,), range(4))
+    m.add(op, [x], rounds=False, attributes={"to": helper.np_dtype_to_tensor_dtype(to)}, largest=2.0**32)
 
 
 @operator("DepthToSpace SpaceToDepth")
@@ -218,7 +286,7 @@ def blocks(m: Maker, op: str) -> None:
 @operator("Trilu")
 def triangle(m: Maker, op: str) -> None:
     x = m.pick(m.types(op), (2, 3, 4))
-    k = m.constant(np.array(m.chance.between(-3, 3), I64)) if m.chance.maybe(0.6) else None
+    k = m.constant(np.array(m.chance.between(-5, 5), I64)) if m.chance.maybe(0.6) else None
     m.add(op, [x, k], rounds=False, attributes={"upper": m.chance.between(0, 1)})
 
 
@@ -232,22 +300,9 @@ def range_(m: Maker, op: str) -> None:
     start, count, step = m.chance.between(-5, 5), m.chance.between(0, 9), m.chance.one_of([1, 2, -1])
     dtype = m.dtype_of(m.types(op))
     ends = [start, start + count * step, step]
+    if dtype == I64 and m.chance.maybe(0.3) and m.opset >= 13:
+        axes = _listed(m, [0])
+        scalars = [m.add("Squeeze", [m.listed([end]), axes], rounds=False)[0] for end in ends]
+        m.add(op, scalars, rounds=False)
+        return
     m.add(op, [m.constant(np.array(end, dtype)) for end in ends], rounds=False)
-
-
-@operator("Resize", weight=2, since=11)
-def resize(m: Maker, op: str) -> None:
-    x = m.pick(FLOATS[:1], (3, 4), fits=lambda t: 0 not in t.shape)
-    mode = m.chance.one_of(["nearest", "linear", "cubic"])
-    coordinates = m.chance.one_of(["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"])
-    attributes = {"mode": mode, "coordinate_transformation_mode": coordinates}
-    if mode == "nearest":
-        attributes["nearest_mode"] = m.chance.one_of(["floor", "ceil", "round_prefer_floor"])
-    empty = m.constant(np.zeros(0, np.float32)) if m.opset < 13 else None
-    factors = [1.0] * (x.rank - 2) + [m.chance.one_of([0.5, 1.0, 2.0, 3.0, 1.5]) for _ in range(2)]
-    if m.chance.maybe(0.5):
-        m.add(op, [x, empty, m.constant(np.array(factors, np.float32))], attributes=attributes)
-    else:
-        sizes = [max(1, int(e * f)) for e, f in zip(x.shape, factors)]
-        none = m.constant(np.zeros(0, np.float32)) if m.opset < 13 else None
-        m.add(op, [x, empty, none, _listed(m, sizes)], attributes=attributes)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dlc.fuzz.maker import ALL, BOOL, F16, FLOATS, INTEGERS, NUMBERS, Maker, Tensor
+from dlc.fuzz.maker import ALL, BOOL, F16, F64, FLOATS, INTEGERS, NUMBERS, Maker, Tensor
 from dlc.fuzz.sampling import ANY, Domain
 from dlc.fuzz.table import operator
 
@@ -38,7 +38,15 @@ def _operand(m: Maker, op: str, **how: Any) -> Tensor:
     "Softplus Softsign Mish HardSwish Selu"
 )
 def function(m: Maker, op: str) -> None:
-    m.add(op, [_operand(m, op, domain=_DOMAINS.get(op, ANY))])
+    m.add(op, [m.pick(_types(m, op), range(6), domain=_DOMAINS.get(op, ANY))])
+
+
+#: Their definitions hold constants of float32, and so do other engines, in float64 too.
+_SINGLE_PRECISION = ("HardSwish", "Gelu", "Selu", "Elu", "Celu", "HardSigmoid", "LeakyRelu", "Swish", "Mish")
+
+
+def _types(m: Maker, op: str) -> frozenset[Any]:
+    return m.types(op) - {F64} if op in _SINGLE_PRECISION else m.types(op)
 
 
 @operator("Abs Neg Relu Identity", weight=2)
@@ -64,7 +72,8 @@ def function_with_attributes(m: Maker, op: str) -> None:
         "Swish": {"alpha": 1.5},
     }
     attributes = choices[op] if m.chance.maybe(0.6) else {}
-    m.add(op, [_operand(m, op, exact=op in ("ThresholdedRelu", "Shrink"))], attributes=attributes)
+    x = m.pick(_types(m, op), range(6), exact=op in ("ThresholdedRelu", "Shrink"))
+    m.add(op, [x], attributes=attributes)
 
 
 @operator("Add Sub Mul", weight=3)

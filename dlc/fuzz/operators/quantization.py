@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dlc.fuzz.maker import F32, I8, I32, U8, Maker
-from dlc.fuzz.sampling import Domain
+from typing import Any
+
+import numpy as np
+
+from dlc.fuzz.maker import F32, I8, I16, I32, STORED, U8, U16, Maker
 from dlc.fuzz.table import operator
 
 
@@ -17,6 +20,27 @@ def quantize(m: Maker, op: str) -> None:
     scale = m.constant(2.0 ** m.chance.arrays.integers(-4, 1, shape), F32)
     zero = m.fresh(m.chance.one_of([U8, I8]), shape) if m.chance.maybe(0.7) else None
     m.add(op, [x, scale, zero], rounds=False, attributes={"axis": axis} if along else {})
+
+
+@operator("QuantizeLinear", variant="stored", since=21)
+def quantize_there_and_back(m: Maker, op: str) -> None:
+    """Through a type that nothing else takes, of the whole tensor, along an axis or in blocks."""
+    x = m.pick((F32,), (1, 2, 3), exact=True, fits=lambda t: 0 not in t.shape)
+    stored = m.chance.one_of([U16, I16, *STORED])
+    attributes: dict[str, Any] = {}
+    shape: tuple[int, ...] = ()
+    axis = m.axis(x)
+    if m.chance.maybe(0.6):
+        attributes["axis"] = axis
+        shape = (x.shape[axis],)
+        if m.chance.maybe(0.6):
+            block = m.chance.between(1, x.shape[axis])
+            attributes["block_size"] = block
+            shape = tuple(-(-e // block) if a == axis % x.rank else e for a, e in enumerate(x.shape))
+    scale = m.constant(2.0 ** m.chance.arrays.integers(-3, 2, shape), F32)
+    zero = m.constant(np.zeros(shape), stored)
+    (small,) = m.add("QuantizeLinear", [x, scale, zero], rounds=False, attributes=attributes, largest=1e9)
+    m.add("DequantizeLinear", [small, scale, zero], rounds=False, attributes=attributes)
 
 
 @operator("DequantizeLinear", since=10)
@@ -51,7 +75,7 @@ def quantized_matmul(m: Maker, op: str) -> None:
 
     quantities = [scale(-4, -2), m.fresh(a.dtype, ()), b, scale(-4, -2), m.fresh(b.dtype, ())]
     output = m.chance.one_of([U8, I8])
-    zero = m.fresh(output, (), Domain(-20, 20))
+    zero = m.constant(2 * m.chance.between(0, 10), output)  # even: ties are rounded with it or without
     m.add(op, [a, *quantities, scale(0, 3), zero], rounds=False)  # type: ignore[list-item]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from dlc.errors import UnsupportedError
 from dlc.verify.compare import Array
 from dlc.verify.engines import Reference, Values
+from dlc.verify.protos import all_nodes, read_names
 
 if TYPE_CHECKING:
     import onnx
@@ -53,6 +54,17 @@ class Candidate:
             found = _values_by_onnxruntime(self.model, self.inputs)
         return {name: np.asarray(value) for name, value in found.items() if isinstance(value, np.ndarray)}
 
+    def trimmed(self) -> Candidate:
+        """Without inputs and weights that nothing reads."""
+        read = {name for node in self.nodes for name in read_names(node)}
+        read |= {info.name for info in self.model.graph.output}
+        model = self.copy()
+        for held in (model.graph.input, model.graph.initializer):
+            used = [entry for entry in held if entry.name in read]
+            del held[:]
+            held.extend(used)
+        return Candidate(model, {name: array for name, array in self.inputs.items() if name in read})
+
     def cut(
         self, keep: Collection[int], values: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> Candidate | None:
@@ -91,34 +103,6 @@ class Candidate:
             info = helper.make_tensor_value_info(name, _number(array), [None] * array.ndim)
             graph.output.append(info)
         return Candidate(model, known)
-
-
-def read_names(node: onnx.NodeProto) -> set[str]:
-    """The names that a node reads, those of its subgraphs that they do not define included."""
-    names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            inner = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
-            for child in graph.node:
-                names |= read_names(child) - inner
-                inner |= set(child.output)
-            names |= {info.name for info in graph.output} - inner
-    return names
-
-
-def all_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes of a graph and of all its subgraphs."""
-    return [node for inner in all_graphs(graph) for node in inner.node]
-
-
-def all_graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
-    """A graph and all its subgraphs."""
-    found = [graph]
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                found += all_graphs(inner)
-    return found
 
 
 def _values_by_onnxruntime(model: onnx.ModelProto, inputs: Values) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ Check = Callable[[Candidate], bool]
 
 
 class Search:
-    """One reduction: what was tried and what is smallest so far."""
+    """One reduction: what was tried and what is smallest so far. Candidates are as valid as the start."""
 
     def __init__(
         self, start: Candidate, check: Check, seconds: float, progress: Callable[[str], None]
@@ -29,6 +29,7 @@ class Search:
         self._deadline = time.monotonic() + seconds
         self._progress = progress
         self._seen: set[bytes] = set()
+        self._only_valid = _is_valid(start)
 
     def run(self) -> Candidate:
         """The smallest candidate found: to a fixed point, or until the time is over."""
@@ -51,11 +52,14 @@ class Search:
 
     def _try(self, candidate: Candidate) -> bool:
         """Whether a candidate shows the fault; then it is the best. One that was tried before does not."""
+        candidate = candidate.trimmed()
         key = candidate.model.SerializeToString(deterministic=True)
         key += b"".join(array.tobytes() for array in candidate.inputs.values())
         if key in self._seen or self.is_over:
             return False
         self._seen.add(key)
+        if self._only_valid and not _is_valid(candidate):
+            return False
         self.tried += 1
         if not self._check(candidate):
             return False
@@ -87,3 +91,14 @@ class Search:
                 if size == 1:
                     return
                 parts = min(2 * parts, len(keep))
+
+
+def _is_valid(candidate: Candidate) -> bool:
+    """Whether the ONNX checker accepts a model."""
+    from onnx import checker
+
+    try:
+        checker.check_model(candidate.model)
+    except checker.ValidationError:
+        return False
+    return True

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlc.verify.compare import Array
-from dlc.verify.reduction.candidate import Candidate, all_graphs
+from dlc.verify.protos import all_graphs, read_names
+from dlc.verify.reduction.candidate import Candidate
 
 if TYPE_CHECKING:
     import onnx
@@ -57,8 +58,6 @@ def fewer_outputs(candidate: Candidate) -> Iterator[Candidate]:
 
 def _ancestors(candidate: Candidate, name: str) -> set[int]:
     """The nodes that an output depends on."""
-    from dlc.verify.reduction.candidate import read_names
-
     wanted, kept = {name}, set()
     for number in reversed(range(len(candidate.nodes))):
         node = candidate.nodes[number]
@@ -91,7 +90,7 @@ def _kind(array: Array) -> tuple[tuple[int, ...], np.dtype[Any]]:
 def _without(candidate: Candidate, depth: int, number: int, operand: str) -> Candidate:
     """Without node `number` of the graph `depth`, and `operand` in the place of its first output."""
     model = candidate.copy()
-    graph = all_graphs(model.graph)[depth]
+    graph = list(all_graphs(model.graph))[depth]
     name = graph.node[number].output[0]
     if any(info.name == name for info in graph.output):  # an output must be made by a node
         graph.node[number].op_type, graph.node[number].domain = "Identity", ""
@@ -139,13 +138,14 @@ def _shrunk(array: Array, extent: int, smaller: int) -> Array:
 
 
 def simpler_numbers(candidate: Candidate) -> Iterator[Candidate]:
-    """With one input or weight of zeros, ones, or small integers."""
+    """With one input or weight of zeros or else ones or else integers."""
     for name, array in {**_weights(candidate), **candidate.inputs}.items():
         if array.dtype.kind != "f":
             continue
         for simple in (np.zeros_like(array), np.ones_like(array), np.round(array)):
-            if not np.array_equal(simple, array):
-                yield _with(candidate, {name: simple})
+            if np.array_equal(simple, array):
+                break
+            yield _with(candidate, {name: simple})
 
 
 def _weights(candidate: Candidate) -> dict[str, Array]:

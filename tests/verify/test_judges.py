@@ -1,0 +1,139 @@
+"""Judges: whole models, nodes one by one, and corrections of the reference against hand-made results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from dlc.errors import UnsupportedError
+from dlc.verify.engines import Reference
+from dlc.verify.judges import Judge, exactly
+from dlc.verify.node_by_node import NodeByNode
+
+Array = np.ndarray[Any, Any]
+
+
+def parse(text: str, opset: int = 17) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {text}')
+
+
+def reference(text: str, opset: int = 17, **inputs: Array) -> Array:
+    (y,) = Reference(parse(text, opset)).run(inputs).values()
+    assert isinstance(y, np.ndarray)
+    return y
+
+
+def test_a_judge_runs_what_it_can_as_a_whole() -> None:
+    judge = Judge("onnxruntime", parse("g (float[n] x) => (float[n] y) { y = Neg (x) }"))
+    assert judge.run({"x": np.ones(2, np.float32)})["y"].tolist() == [-1, -1]  # type: ignore[union-attr]
+    assert judge.has_run and judge.as_whole and judge.substituted == frozenset()
+
+
+def test_another_engine_runs_what_it_cannot() -> None:
+    """onnxruntime has no Atanh in double precision; the rest is its own."""
+    text = "g (double[n] x) => (double[n] y) { t = Identity (x) y = Atanh (t) }"
+    judge = Judge("onnxruntime", parse(text))
+    y = judge.run({"x": np.array([0.5])})["y"]
+    assert isinstance(y, np.ndarray) and y.tolist() == [np.arctanh(0.5)]
+    assert judge.substituted == {"Atanh"} and not judge.as_whole and not judge.has_run
+
+
+def test_inputs_that_an_engine_refuses_are_refused() -> None:
+    judge = Judge(
+        "onnxruntime", parse("g (float[a, b] x, float[c, d] w) => (float[a, d] y) { y = MatMul (x, w) }")
+    )
+    x = np.ones((2, 3), np.float32)
+    judge.run({"x": x, "w": np.ones((3, 2), np.float32)})
+    with pytest.raises(UnsupportedError):
+        judge.run({"x": x, "w": np.ones((4, 2), np.float32)})
+    assert judge.has_run
+
+
+def test_functions_are_inlined() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+        g (float[2] x) => (float[2] y) { y = local.twice (x) }
+        <domain: "local", opset_import: ["" : 17]> twice (a) => (b) { b = Add (a, a) }"""
+    )
+    for name in ("onnxruntime", "reference"):
+        judge = Judge(name, model)
+        assert judge.run({"x": np.ones(2, np.float32)})["y"].tolist() == [2, 2]  # type: ignore[union-attr]
+        assert judge.substituted == frozenset()
+
+
+def test_node_by_node_gives_bodies_what_they_capture() -> None:
+    model = parse(
+        """g (bool c, float[2] x) => (float[2] y) {
+            a = Neg (x)
+            y = If (c) <then_branch = t () => (float[2] p) { p = Exp (a) },
+                        else_branch = e () => (float[2] q) { q = Identity (x) }> }"""
+    )
+    engine = NodeByNode(model, [Reference])
+    x = np.array([1, 2], np.float32)
+    for condition, expected in ((True, np.exp(-x)), (False, x)):
+        y = engine.run({"c": np.array(condition), "x": x})["y"]
+        np.testing.assert_allclose(np.asarray(y), expected, rtol=1e-6)
+
+
+def test_what_nothing_runs_is_unsupported() -> None:
+    model = parse("g (float[2] x) => (float[2] y) { y = Nothing (x) }")
+    with pytest.raises(UnsupportedError, match="Nothing"):
+        NodeByNode(model, [Reference]).run({"x": np.ones(2, np.float32)})
+    assert exactly(model, {"x": np.ones(2, np.float32)}) is None
+
+
+def test_float64() -> None:
+    outputs = exactly(parse("g (float[1] x) => (float[1] y) { y = Exp (x) }"), {"x": np.ones(1, np.float32)})
+    assert outputs is not None and np.asarray(outputs["y"])[0] == np.exp(1.0)
+
+
+# --- corrections of the reference
+
+
+def test_erf_in_double_precision() -> None:
+    y = reference("g (double[1] x) => (double[1] y) { y = Erf (x) }", x=np.array([0.5]))
+    assert abs(y[0] - 0.5204998778130465) < 1e-15
+
+
+def test_hardmax_of_flattened_axes() -> None:
+    x = np.array([[[1, 2], [3, 0]], [[5, 4], [0, 1]]], np.float32)
+    y = reference("g (float[2,2,2] x) => (float[2,2,2] y) { y = Hardmax <axis = 1> (x) }", 11, x=x)
+    assert y.reshape(2, 4).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("opset", [11, 18])
+def test_reductions_keep_the_type(opset: int) -> None:
+    text = "g (uint32[2,2] x) => (uint32 y) { y = ReduceSumSquare <keepdims = 0> (x) }"
+    y = reference(text, opset, x=np.full((2, 2), 1 << 16, np.uint32))
+    assert y.dtype == np.uint32 and y == 0
+
+
+def test_reductions_keep_their_attributes() -> None:
+    text = "g (float[2,3] x) => (float[2] y) { y = ReduceL1 <axes = [-1], keepdims = 0> (x) }"
+    assert reference(text, 11, x=-np.ones((2, 3), np.float32)).tolist() == [3, 3]
+
+
+def test_the_1_norm_is_of_absolute_values() -> None:
+    text = "g (float[2] x) => (float[2] y) { y = LpNormalization <axis = 0, p = 1> (x) }"
+    assert reference(text, x=np.array([-3, 1], np.float32)).tolist() == [-0.75, 0.25]
+
+
+def test_global_pooling_of_one_axis() -> None:
+    text = "g (float[1,2,3] x) => (float[1,2,1] y) { y = GlobalMaxPool (x) }"
+    y = reference(text, x=np.arange(6, dtype=np.float32).reshape(1, 2, 3))
+    assert y.tolist() == [[[2], [5]]]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3)])
+def test_iterations_are_stacked(shape: tuple[int, ...]) -> None:
+    dims = ", ".join(map(str, shape))
+    kind = f"float[{dims}]" if shape else "float"
+    text = f"""g (int64 n, bool c, {kind} x) => (float y) {{
+        last, y = Loop (n, c, x) <body = b (int64 i, bool go, {kind} s) => (bool on, {kind} t, {kind} u)
+        {{ on = Identity (go) t = Add (s, s) u = Identity (s) }}> }}"""
+    x = np.ones(shape, np.float32)
+    outputs = Reference(parse(text)).run({"n": np.array(3), "c": np.array(True), "x": x})
+    np.testing.assert_array_equal(np.asarray(outputs["y"]), np.stack([x, 2 * x, 4 * x]))
