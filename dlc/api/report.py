@@ -71,6 +71,12 @@ class Report:
         """The report as JSON."""
         return json.dumps(dataclasses.asdict(self) | {"native_share": self.native_share}, indent=1)
 
+    def to_html(self) -> str:
+        """The report as one HTML page, which loads nothing from elsewhere and runs nothing."""
+        from dlc.api.report_html import report_html
+
+        return report_html(self)
+
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Report:
         """The inverse of `dataclasses.asdict`."""

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     "--report",
     "report_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the report (phases, kernels, fusions with reasons) as JSON to this file.",
+    help="Write the report (phases, kernels, fusions with reasons) to this file: a page if it is named "
+    "*.html, else JSON.",
 )
 @click.option("--no-self-test", is_flag=True, help="Leave out the test that `dlc verify PACKAGE` repeats.")
 @click.option("--print-passes", is_flag=True, help="List the passes that are run, with their options.")
@@ -85,7 +86,8 @@ def command(
     compiled.save(package, self_test=not no_self_test)
     report = compiled.report()
     if report_file is not None:
-        _write(report_file, report.to_json() + "\n")
+        is_page = report_file.suffix.lower() in (".html", ".htm")
+        _write(report_file, report.to_html() if is_page else report.to_json() + "\n")
     size = package.stat().st_size
     data = {
         "package": str(package),
