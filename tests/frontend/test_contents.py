@@ -418,8 +418,29 @@ def test_random_shape_arithmetic_agrees_with_onnxruntime(data: st.DataObject) ->
         x = image(*sizes)
         want = run_onnxruntime(model, {"x": x})
         assert want is not None
-        for got, expected in zip(run(result, x=x), want, strict=True):
+        try:
+            found = run(result, x=x)
+        except InputError as error:
+            # Where a dividend's sign is open, extents are meant, and a guard refuses negative ones.
+            assert "must not be negative" in error.message
+            continue
+        for got, expected in zip(found, want, strict=True):
             np.testing.assert_array_equal(got, expected)
+
+
+def test_quotients_of_negative_numbers_round_towards_zero() -> None:
+    nodes = [
+        *extent(2, "h"),
+        helper.make_node("Neg", ["h"], ["minus"]),
+        helper.make_node("Div", ["minus", "two"], ["half"]),
+        helper.make_node("Add", ["half", "h"], ["size"]),
+        helper.make_node("Unsqueeze", ["size", "zero"], ["size1"]),
+        helper.make_node("Expand", ["one", "size1"], ["y"]),
+    ]
+    constants = {**AXES, "two": np.int64(2), "zero": ints(0), "one": np.float32(1)}
+    result = imported(nodes, ["y"], constants)
+    for h in (0, 1, 6, 7):
+        assert run(result, x=image(1, h, 3))[0].shape == (h - h // 2,)
 
 
 def test_contents_hold_for_concrete_sizes() -> None:

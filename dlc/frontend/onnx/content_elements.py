@@ -74,12 +74,14 @@ class Arithmetic:
         return None
 
     def _floor_quotient(self, left: Dim, right: Dim) -> Dim | None:
-        """left / right where the sign of `left` is open.
+        """left / right, which rounds towards zero, where `left` is not known to be at least 0.
 
-        Extents are meant, so it is assumed not to be negative.
+        If its sign is open, extents are meant, so it is assumed not to be negative.
         """
         if not isinstance(right, int) or right <= 0:
             return None
+        if Guard(Relation.LE, left, 0, "").known():
+            return -1 * floordiv(-1 * left, right)
         message = f"{to_text(left)} is divided by {right} to give an extent and must not be negative"
         return floordiv(left, right) if self.assume(Guard(Relation.LE, 0, left, message)) else None
 
