@@ -1,0 +1,1 @@
+"""The GPU backend: kernels printed as Triton source, compiled to binaries, launched through the driver."""

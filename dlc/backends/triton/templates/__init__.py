@@ -1,0 +1,1 @@
+"""Algorithms that turn a kernel into Triton functions, one a file."""
