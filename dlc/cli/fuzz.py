@@ -27,9 +27,21 @@ from dlc.cli.parameters import json_option
     show_default=True,
     help="With --out, put a smaller model with the same fault beside each graph that is a finding.",
 )
+@click.option(
+    "--debug-codegen",
+    is_flag=True,
+    help="Check every access to memory of the generated code, with red zones around buffers. Slow.",
+)
 @json_option
 def command(
-    graphs: int, files: int, seed: int, start: int, out: Path | None, reduce: bool, output: Output
+    graphs: int,
+    files: int,
+    seed: int,
+    start: int,
+    out: Path | None,
+    reduce: bool,
+    debug_codegen: bool,
+    output: Output,
 ) -> int:
     """Look for faults of dlc. The same seed gives the same cases; each runs in a child process.
 
@@ -41,7 +53,15 @@ def command(
     if not graphs and not files:
         raise click.UsageError("give --graphs N or --bytes N")
     campaigns = [
-        fuzz(count, seed, start=start, out=out, reduce=reduce, progress=output.progress)
+        fuzz(
+            count,
+            seed,
+            start=start,
+            out=out,
+            reduce=reduce,
+            debug_codegen=debug_codegen,
+            progress=output.progress,
+        )
         for fuzz, count in ((fuzz_graphs, graphs), (fuzz_bytes, files))
         if count
     ]

@@ -55,12 +55,13 @@ class Finding:
 class Campaign:
     """What a campaign did: how the cases ended, and the findings. True in a condition without findings.
 
-    `unsupported` numbers the cases by the operators for which they were refused, `doubts` by the reasons why
-    they were inconclusive, or by the codes of the errors that they ended in.
+    `unsupported` numbers the cases by the operators and reasons for which they were refused, `doubts` by the
+    reasons why they were inconclusive, or by the codes of the errors that they ended in.
     """
 
     title: str
     seed: int
+    debug_codegen: bool = False
     cases: int = 0
     finished: Counter[str] = field(default_factory=Counter)
     unsupported: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -86,6 +87,7 @@ class Campaign:
         return {
             "campaign": self.title,
             "seed": self.seed,
+            "debug_codegen": self.debug_codegen,
             "cases": self.cases,
             "finished": dict(self.finished.most_common()),
             "unsupported": dict(self.unsupported),
@@ -110,18 +112,22 @@ def fuzz_graphs(
     start: int = 0,
     out: Path | None = None,
     reduce: bool = True,
+    debug_codegen: bool = False,
     progress: Progress | None = None,
 ) -> Campaign:
     """Compile and run `count` random graphs and compare the results with onnxruntime and the reference.
 
-    `start` is the number of the first case; `out` a folder for findings, which `reduce` also makes small.
-    What no two engines agree on is inconclusive. Raises ResourceError when a finding cannot be written.
+    `start` is the number of the first case; `out` a folder for findings, which `reduce` also makes small;
+    `debug_codegen` has the generated code check its accesses to memory. What no two engines
+    agree on is inconclusive. Raises ResourceError when a finding cannot be written.
     """
     from dlc.fuzz.graphs import examine_case, make_case
 
-    campaign = Campaign("random graphs", seed)
-    numbers = range(start, start + count)
-    _run(campaign, numbers, examine_case, make_case, "--graphs", out, reduce, progress)
+    campaign = Campaign("random graphs", seed, debug_codegen=debug_codegen)
+    options = {"debug_codegen": debug_codegen}
+    examine = partial(examine_case, options=options)
+    make = partial(make_case, options=options)
+    _run(campaign, range(start, start + count), examine, make, "--graphs", out, reduce, progress)
     return campaign
 
 
@@ -132,6 +138,7 @@ def fuzz_bytes(
     start: int = 0,
     out: Path | None = None,
     reduce: bool = True,
+    debug_codegen: bool = False,
     progress: Progress | None = None,
 ) -> Campaign:
     """Damage `count` model files and see that nothing but a typed error comes out; otherwise as fuzz_graphs.
@@ -140,13 +147,12 @@ def fuzz_bytes(
     """
     from dlc.fuzz.damage import examine_damaged, make_damaged
 
-    campaign = Campaign("damaged files", seed)
-    numbers = range(start, start + count)
+    campaign = Campaign("damaged files", seed, debug_codegen=debug_codegen)
 
     def examine(seed: int, index: int, _: bool) -> Examination:
-        return examine_damaged(seed, index)
+        return examine_damaged(seed, index, debug_codegen)
 
-    _run(campaign, numbers, examine, make_damaged, "--bytes", out, reduce, progress)
+    _run(campaign, range(start, start + count), examine, make_damaged, "--bytes", out, reduce, progress)
     return campaign
 
 
@@ -170,7 +176,8 @@ def _run(
         campaign.count(index, examination)
         if examination.symptom is None:
             continue
-        command = f"dlc fuzz {option} 1 --seed {campaign.seed} --start {index}"
+        debug = " --debug-codegen" if campaign.debug_codegen else ""
+        command = f"dlc fuzz {option} 1 --seed {campaign.seed} --start {index}{debug}"
         finding = Finding(index, examination.symptom, (), command)
         finding = write_finding(finding, partial(make, campaign.seed, index), out, reduce)
         campaign.findings.append(finding)

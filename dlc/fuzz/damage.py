@@ -41,7 +41,7 @@ def make_damaged(seed: int, index: int) -> bytes:
     return _damage_message(chance, source)
 
 
-def examine_damaged(seed: int, index: int) -> Examination:
+def examine_damaged(seed: int, index: int, debug_codegen: bool = False) -> Examination:
     """Compile the damaged file and run it if that works; any error but a typed one of dlc is a fault."""
     import dlc.api
 
@@ -49,7 +49,9 @@ def examine_damaged(seed: int, index: int) -> Examination:
     content = make_damaged(seed, index)
     stage("compile")
     try:
-        with dlc.api.compile(content, cache=False, limits=LIMITS, threads=1) as model:
+        with dlc.api.compile(
+            content, cache=False, limits=LIMITS, threads=1, debug_codegen=debug_codegen
+        ) as model:
             stage("run")
             model(dict(_inputs(model, Chance(seed, index))))
     except InternalError as error:

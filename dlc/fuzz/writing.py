@@ -62,7 +62,8 @@ def _write(case: Case | bytes, folder: Path, finding: Finding) -> None:
             others: dict[str, Any] = dict(other)
             np.savez(folder / f"inputs-{number + 1}.npz", **others)
         level, threads = case.options["optimize"], case.options["threads"]
-        options = f"-O {level} --threads {threads} --no-cache"
+        debug = " --debug-codegen" if case.options["debug_codegen"] else ""
+        options = f"-O {level} --threads {threads} --no-cache{debug}"
         commands.append(f"dlc verify model.onnx --inputs inputs.npz {options}")
     lines = [printable(str(finding.symptom), 4000), *commands, json.dumps(finding.to_dict())]
     (folder / "finding.txt").write_text("\n".join(lines) + "\n")

@@ -26,6 +26,7 @@ from dlc.verify.verification import judge, work_of
 if TYPE_CHECKING:
     import onnx
 
+
 class Kind(Enum):
     """What can be wrong."""
 
@@ -171,8 +172,8 @@ def examine(
         return _Subject(model, dict(options or {}), judges).examine(inputs)
     except UnsupportedError as error:
         failure = describe_failure(error)
-        operators = tuple(sorted({found.operator for found in error.findings}))
-        found = Examination(None, Finished.UNSUPPORTED, operators)
+        reasons = tuple(sorted({f"{found.operator}: {found.reason}" for found in error.findings}))
+        found = Examination(None, Finished.UNSUPPORTED, reasons or (error.message,))
     except (LimitError, ResourceError) as error:
         failure = describe_failure(error)
         found = Examination(None, Finished.LIMITED, (error.message,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import onnx
 import pytest
 
 from dlc.cli.app import run
-from dlc.errors import ResourceError
+from dlc.errors import InternalError, ResourceError
 from dlc.fuzz import Campaign, Finding, fuzz_bytes, fuzz_graphs
 from dlc.fuzz.generate import generate
 from dlc.ir.ops.pointwise import Binary
+from dlc.options import Options
 from dlc.verify.examine import Examination, Finished, Kind, Symptom
 from tests.helpers.planted import plant
 
@@ -72,6 +74,26 @@ def test_a_campaign_survives_what_it_finds(fault: str, kind: Kind, monkeypatch: 
     assert {finding.symptom.kind for finding in campaign.findings} == {kind}
     numbers = [finding.index for finding in campaign.findings]
     assert numbers == sorted(set(numbers)) and len(numbers) + campaign.finished["agrees"] <= 20
+
+
+def test_debug_codegen_reaches_the_compilation_and_the_commands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(_: bytes, options: Options, *__: object) -> None:
+        raise InternalError(f"debug_codegen={options.debug_codegen}")
+
+    monkeypatch.setattr("dlc.fuzz.campaign._warm_up", lambda: None)
+    monkeypatch.setattr(import_module("dlc.api.compile"), "build", refuse)
+    for debug in (False, True):
+        (finding,) = fuzz_graphs(1, debug_codegen=debug, reduce=False, out=tmp_path / str(debug)).findings
+        assert f"debug_codegen={debug}" in finding.symptom.text
+        assert finding.reproduce.endswith("--debug-codegen") is debug
+        assert (tmp_path / str(debug) / "graph-0" / "finding.txt").read_text().count("--debug-codegen") == (
+            3 if debug else 0
+        )
+    refused = fuzz_bytes(30, debug_codegen=True).findings
+    assert refused and all(finding.reproduce.endswith("--debug-codegen") for finding in refused)
+    assert all("debug_codegen=True" in finding.symptom.text for finding in refused)
 
 
 def test_damaged_files_that_kill_a_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
