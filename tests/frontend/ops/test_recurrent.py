@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlc.errors import ModelError
+from dlc.errors import ModelError, UnsupportedError
 from dlc.frontend.onnx.importer import import_model
 from tests.helpers.onnx_cases import (
     backend_node_cases,
@@ -70,6 +70,22 @@ def test_symbolic_extents(op_type: str) -> None:
     check_node(op_type, operands(op_type, 2, lengths=True), outputs(op_type),
                {"hidden_size": HIDDEN, "direction": "bidirectional"}, 14, constants=[1, 2, 3], symbolic=True,
                reference=False)
+
+
+@pytest.mark.parametrize("op_type", GATES)
+def test_symbolic_weights(op_type: str) -> None:
+    """hidden_size tells the number of hidden units where no operand's type does."""
+    check_node(op_type, operands(op_type, 1, initial=True), outputs(op_type), {"hidden_size": HIDDEN}, 14,
+               symbolic=True, reference=False)
+
+
+def test_symbolic_weights_without_a_size() -> None:
+    model = one_node_model("GRU", operands("GRU", 1, bias=False), 2, {}, 14, symbolic=True)
+    with pytest.raises(UnsupportedError, match="hidden units"):
+        import_model(model)
+    model = one_node_model("GRU", operands("GRU", 1, bias=False), 2, {"hidden_size": -1}, 14, symbolic=True)
+    with pytest.raises(ModelError, match="must be positive"):
+        import_model(model)
 
 
 @pytest.mark.parametrize("direction, directions", [("forward", 1), ("bidirectional", 2)])

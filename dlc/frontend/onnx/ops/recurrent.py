@@ -92,15 +92,22 @@ def _require_shapes(ctx: NodeContext, op: LSTM | GRU | RNN, inputs: Sequence[Val
 
 
 def _hidden(ctx: NodeContext) -> int:
-    """The number of hidden units, from the recurrent weights."""
+    """The number of hidden units: an extent of R, or hidden_size where that extent is a symbol.
+
+    A call that binds the symbol to another number is refused (:func:`_require_shapes`).
+    """
     shape = ctx.required(2).tensor.shape
     hidden = shape[-1] if shape else None
-    if not isinstance(hidden, int):
+    if isinstance(hidden, int):
+        if ctx.int("hidden_size", hidden) != hidden:
+            ctx.fail(f"hidden_size is {ctx.int('hidden_size')}, but R is {ctx.required(2).type}")
+        return hidden
+    if not ctx.has("hidden_size"):
         ctx.unsupported("the number of hidden units is not known at compile time",
-                        "give R a static shape, for example by onnx.shape_inference")
-    if ctx.int("hidden_size", hidden) != hidden:
-        ctx.fail(f"hidden_size is {ctx.int('hidden_size')}, but R is {ctx.required(2).type}")
-    return hidden
+                        "give R a static shape or the node its hidden_size")
+    if ctx.int("hidden_size") < 1:
+        ctx.fail(f"hidden_size must be positive, but is {ctx.int('hidden_size')}", "model/attribute")
+    return ctx.int("hidden_size")
 
 
 def _direction(ctx: NodeContext) -> str:
