@@ -185,7 +185,8 @@ class Pool(Operator):
     `fn` is "max", "average" or "lp". Padding never wins a maximum; an average divides by the elements inside
     the input, or inside input and padding with `count_include_pad` (never by those that overhang in
     `ceil_mode`). NaN propagates. With `indices` (max only) a second output, i64, holds the position of the
-    first maximum in x flattened, its spatial axes in reverse order when `column_major`.
+    first maximum in x flattened, its spatial axes in reverse order when `column_major`. A window wholly in
+    the padding has the maximum -infinity (of integers the minimum) at -1, and the average NaN.
     """
 
     fn: str
@@ -226,7 +227,8 @@ class Pool(Operator):
         for tap in taps(self.kernel):
             part = self._tap(padded, tap, outputs)
             sums += np.abs(part) ** self.p if self.fn == "lp" else part
-        y = sums ** (1 / self.p) if self.fn == "lp" else sums / self._counts(x.shape[2:], pads, outputs)
+        with np.errstate(invalid="ignore"):
+            y = sums ** (1 / self.p) if self.fn == "lp" else sums / self._counts(x.shape[2:], pads, outputs)
         return (y.astype(x.dtype, copy=False),)
 
     def _padded(self, x: Array, pads: list[tuple[int, int]], outputs: tuple[int, ...], fill: float) -> Array:
@@ -270,7 +272,7 @@ class Pool(Operator):
         if not self.indices:
             return (y,)
         planes = np.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *[1] * len(outputs))
-        return y, chosen + planes * prod(x.shape[2:])
+        return y, np.where(chosen < 0, -1, chosen + planes * prod(x.shape[2:]))
 
     def _positions(self, spatial: Sequence[int], tap: tuple[int, ...], pads: list[tuple[int, int]],
                    outputs: tuple[int, ...]) -> tuple[Array, Array]:

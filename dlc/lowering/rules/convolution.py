@@ -190,7 +190,10 @@ def _window_elements(op: Pool, positions: list[Symbol], space: list[Dim]) -> Dim
         # taps t with low <= start + t * dilation < high
         first = maximum((low - start + dilation - 1) // dilation, 0)
         last = minimum((high - 1 - start) // dilation, kernel - 1)
-        counts.append(last - first + 1)
+        # Below 0 where the window lies beside the elements, for which a side's pads must be as large as it.
+        largest = max((side for side in pad if isinstance(side, int)), default=0)
+        beside = largest > (kernel - 1) * dilation
+        counts.append(maximum(last - first + 1, 0) if beside else last - first + 1)
     return product(counts)
 
 
@@ -221,7 +224,9 @@ def _max_pool(
         ):
             inside = e.Binary(DType.BOOL, "and", inside, condition)
     # A position outside the input must lose a tie with -inf inside: its index is larger than any real one.
-    index = select(inside, e.Iota(DType.I64, plane + flat), const((1 << 62), DType.I64))
+    outside = const(1 << 62, DType.I64)
+    index = select(inside, e.Iota(DType.I64, plane + flat), outside)
     best, where = draft.reduce_all(Monoid.ARGMAX, taps, (source, index), outer)
     draft.store(outputs[0], outer, best)
-    draft.store(outputs[1], outer, where)
+    none = compare("eq", where, outside)  # of a window wholly in the padding
+    draft.store(outputs[1], outer, select(none, const(-1, DType.I64), where))

@@ -117,6 +117,15 @@ def test_nan_wins_a_maximum() -> None:
     np.testing.assert_array_equal(indices, [[[0, 1, 1, 3, 4]]])
 
 
+def test_windows_wholly_in_the_padding() -> None:
+    x = np.array([[[5]], [[7]]], np.float32)
+    dilated = {"kernel_shape": [2], "dilations": [2], "pads": [1, 1]}
+    y, indices = run_evaluator(one_node_model("MaxPool", [x], 2, dilated, 12), {"x0": x})
+    assert y.tolist() == [[[-np.inf]]] * 2 and indices.tolist() == [[[-1]]] * 2
+    (average,) = run_evaluator(one_node_model("AveragePool", [x], 1, dilated, 19), {"x0": x})
+    assert np.isnan(average).all()
+
+
 @pytest.mark.parametrize("output_shape", [None, [2, 3, 8, 9]])
 def test_max_unpool_undoes_max_pool(output_shape: list[int] | None) -> None:
     x = draw(2, 3, 8, 8)

@@ -165,3 +165,11 @@ def test_pools_of_special_values() -> None:
     x = np.array([[[-np.inf, -np.inf, 1, np.nan, 2, np.inf, -np.inf]]], np.float32)
     check_rule(Pool("max", (2,), (1,), (1,), pads((1, 1)), indices=True), x)
     check_rule(Pool("average", (2,), (1,), (1,), pads((1, 1))), x)
+
+
+@pytest.mark.parametrize("fn", ["max", "average", "lp"])
+def test_windows_wholly_in_the_padding(fn: str) -> None:
+    between = Pool(fn, (2,), (1,), (2,), pads((1, 1)), indices=fn == "max")
+    check_rule(between, random(2, 3, 1))
+    beside = Pool(fn, (2,), (1,), (1,), pads((4, 5)), indices=fn == "max")
+    check_rule(beside, random(2, 3, 2))
