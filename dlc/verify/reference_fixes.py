@@ -12,6 +12,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_loop
 
 from dlc.verify.compare import Array
+from dlc.verify.reference_pools import MaxPool
 
 if TYPE_CHECKING:
     import onnx
@@ -143,7 +144,7 @@ def _narrowed(base: type[Any], name: str) -> type[Any]:
 def corrected_operators(model: onnx.ModelProto) -> list[type[Any]]:
     """The classes that replace the evaluator's own for this model's opset (argument `new_ops`)."""
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
-    corrected: list[type[Any]] = [Erf, GlobalMaxPool, Loop, LpNormalization, *_reductions(opset)]
+    corrected: list[type[Any]] = [Erf, GlobalMaxPool, Loop, LpNormalization, MaxPool, *_reductions(opset)]
     if 7 <= opset < 14:
         corrected.append(BatchNormalization)
     if opset < 13:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from dlc.errors import UnsupportedError
-from dlc.verify.engines import Reference
+from dlc.verify.engines import OnnxRuntime, Reference
 from dlc.verify.judges import Judge, exactly
 from dlc.verify.node_by_node import NodeByNode
 
@@ -137,3 +137,44 @@ def test_iterations_are_stacked(shape: tuple[int, ...]) -> None:
     x = np.ones(shape, np.float32)
     outputs = Reference(parse(text)).run({"n": np.array(3), "c": np.array(True), "x": x})
     np.testing.assert_array_equal(np.asarray(outputs["y"]), np.stack([x, 2 * x, 4 * x]))
+
+
+POOLS = [
+    "kernel_shape = [2]",
+    "kernel_shape = [3], pads = [1, 2], strides = [2], ceil_mode = 1",
+    'kernel_shape = [2], auto_pad = "SAME_LOWER", strides = [2]',
+    "kernel_shape = [2, 3], pads = [1, 0, 0, 2], dilations = [2, 1]",
+    'kernel_shape = [2, 3], strides = [2, 1], auto_pad = "SAME_UPPER"',
+    'kernel_shape = [2, 3], strides = [2, 3], auto_pad = "VALID"',
+    "kernel_shape = [2, 1], strides = [3, 2], ceil_mode = 1, pads = [0, 0, 1, 0], storage_order = 1",
+    'kernel_shape = [2, 2, 2], auto_pad = "SAME_LOWER", storage_order = 1',
+]
+
+
+@pytest.mark.parametrize("dtype", ["float", "uint8"])
+@pytest.mark.parametrize("attributes", POOLS)
+def test_max_pool_is_that_of_onnxruntime(attributes: str, dtype: str) -> None:
+    spatial = (6, 5, 4)[: attributes.split("]")[0].count(",") + 1]
+    dims = ", ".join(map(str, (2, 3, *spatial)))
+    text = f"g ({dtype}[{dims}] x) => ({dtype} y, int64 i) {{ y, i = MaxPool <{attributes}> (x) }}"
+    x = np.random.default_rng(1).integers(0, 5, (2, 3, *spatial))
+    values = {"x": x.astype("float32" if dtype == "float" else "uint8")}
+    model = parse(text)
+    for info in model.graph.output:
+        info.type.tensor_type.ClearField("shape")
+    actual, expected = Reference(model).run(values), OnnxRuntime(model).run(values)
+    for name in expected:
+        np.testing.assert_array_equal(np.asarray(actual[name]), np.asarray(expected[name]), strict=True)
+
+
+def test_max_pool_of_nan_and_of_nothing() -> None:
+    text = "g (float[1,1,4] x) => (float[1,1,3] y) { y = MaxPool <kernel_shape = [2]> (x) }"
+    y = reference(text, x=np.array([[[1, 2, np.nan, -np.inf]]], np.float32))
+    np.testing.assert_array_equal(y, np.array([[[2, np.nan, np.nan]]], np.float32))
+    text = """g (float[1,1,1] x) => (float[1,1,1] y, int64[1,1,1] i)
+        { y, i = MaxPool <kernel_shape = [2], dilations = [2], pads = [1, 1]> (x) }"""
+    outputs = Reference(parse(text)).run({"x": np.zeros((1, 1, 1), np.float32)})
+    assert np.asarray(outputs["y"]) == -np.inf and np.asarray(outputs["i"]) == -1
+    text = "g (float[1,1,1] x) => (float[1,1,1] y) { y = MaxPool <kernel_shape = [3]> (x) }"
+    with pytest.raises(UnsupportedError, match="larger than the padded input"):
+        reference(text, x=np.zeros((1, 1, 1), np.float32))
