@@ -232,7 +232,9 @@ class Pad(Movement):
             if value.rank or value.dtype is not x.dtype:
                 raise InferenceError(f"the padding value must be a scalar of {x.dtype.text}, but is {value}")
         shape = [before + extent + after for before, extent, after in zip(self.before, x.shape, self.after)]
-        if self.mode != "constant" and any(old == 0 and new != 0 for old, new in zip(x.shape, shape)):
+        if self.mode != "constant" and any(
+            old == 0 and isinstance(new, int) and new != 0 for old, new in zip(x.shape, shape)
+        ):
             raise InferenceError(f"mode {self.mode!r} cannot pad an axis without elements of {text(x.shape)}")
         return (x.with_shape(shape),)
 

@@ -143,7 +143,7 @@ def pad(draft: Draft, node: Node) -> None:
             case "edge":
                 index.append(minimum(maximum(at, 0), extent - 1))
             case "wrap":
-                index.append(at % extent)
+                index.append(at % maximum(extent, 1))
             case "reflect":
                 period = maximum(2 * extent - 2, 1)
                 folded = at % period

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from dlc.errors import InputError, ModelError, UnsupportedError
+import dlc
+from dlc.errors import InputError, ModelError, ShapeError, UnsupportedError
 from dlc.frontend.onnx.importer import import_model
 from dlc.ir.dims import to_text
 from dlc.ir.ops.movement import Pad
@@ -133,6 +134,20 @@ def test_pad_with_elements(pads, mode):
     check_node("Pad", [X, ints(*pads)], 1, {"mode": mode}, 19)
 
 
+@pytest.mark.parametrize("mode", ["edge", "reflect", "wrap"])
+@pytest.mark.parametrize("static", [False, True])
+def test_pad_of_an_axis_without_elements(mode, static):
+    """Nothing can be copied into it, so that run-time pads must be 0 there."""
+    empty = X[:, :0]
+    model = one_node_model("Pad", [empty, ints(*[0] * 6)], 1, {"mode": mode}, 19)
+    if not static:
+        model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "n"
+    with dlc.compile(model.SerializeToString(), cache=False, threads=1) as compiled:
+        assert compiled(empty, ints(1, 0, 0, 0, 0, 2))[0].shape == (3, 0, 10)
+        with pytest.raises(ShapeError, match="cannot pad axis 1"):
+            compiled(empty, ints(0, 1, 0, 0, 0, 0))
+
+
 @pytest.mark.parametrize("axes", [(2,), (-1, 0), (1, 2)])
 def test_pad_of_some_axes(axes):
     pads = ints(*range(1, 2 * len(axes) + 1))
@@ -182,7 +197,7 @@ def test_symbolic_extents_are_padded_without_a_slice():
     ([X, ints(1, 1)], {}, 13, "2 pads are given for 3 axes"),
     ([X, ints(*[0] * 6)], {"mode": "wrap"}, 18, "wrap"),
     ([X, ints(0, 0, -5, 0, 0, -4)], {}, 13, "more than axis 2"),
-    ([X[:, :, :0], ints(0, 0, 1, 0, 0, 0)], {"mode": "edge"}, 13, "without elements"),
+    ([X[:, :, :0], ints(0, 0, 1, 0, 0, 0)], {"mode": "edge"}, 13, "axis 2 of .* no elements"),
 ])
 def test_impossible_pads(inputs, attributes, opset, words):
     with pytest.raises(ModelError, match=words):

@@ -121,6 +121,9 @@ def _pad(ctx: NodeContext, pads: Sequence[Dim], axes: Sequence[int], value: Valu
         extents[axis] = end - starts[axis]
         before[axis] = maximum(low, 0) - (end - minimum(extent + high, extent))
         after[axis] = maximum(high, 0) - (maximum(-low, 0) - starts[axis])
+        if mode != "constant":
+            require(ctx, Relation.LE, minimum(before[axis] + after[axis], 1), extents[axis],
+                    f"mode {mode!r} cannot pad axis {axis} of {x.type} where it has no elements")
     if tuple(extents) != shape:
         x = ctx.builder.add(Slice(tuple(starts), tuple(extents), (1,) * len(shape)), x, names=["cropped"])
     if all(pad == 0 for pad in (*before, *after)):
