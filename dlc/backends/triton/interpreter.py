@@ -73,7 +73,7 @@ def _check_arguments(
     require(len(pointers) == len(function.pointers), f"takes {len(function.pointers)} pointers")
     require(len(scalars) == len(function.scalars), f"takes {len(function.scalars)} scalars")
     for (name, dtype), array in zip(function.pointers, pointers):
-        require(array.dtype == dtype.numpy, f"takes {name} as {dtype.name}, not {array.dtype}")
+        require(array.dtype == dtype.numpy, f"takes {name} as {dtype.text}, not {array.dtype}")
         require(array.ndim == 1 and array.flags.c_contiguous, f"takes {name} as a contiguous vector")
         require(array.ctypes.data % _ALIGNMENT == 0, f"takes {name} aligned to {_ALIGNMENT} bytes")
     limits = np.iinfo(np.int32 if function.index == "i32" else np.int64)
