@@ -1,0 +1,85 @@
+"""Conversions of elements as Triton source: every `Cast` of the kernel IR between types that Triton has.
+
+Floats of 16 and 8 bits are converted to and from f32 (f64 to f16 directly). Triton rounds to nearest even.
+What lies beyond the range of an 8-bit float is set apart, because Triton's conversion may saturate or not. A
+float out of the range of an integer type is never given to Triton's conversion, which leaves it undefined.
+"""
+
+from __future__ import annotations
+
+from dlc.backends.triton.elements import register_type
+from dlc.ir.dtypes import DType
+from dlc.lowering.expr import CastMode
+from dlc.lowering.scalar import integer_range
+
+#: Codes of the largest number, and of what is beyond the range (infinity or NaN).
+_BEYOND = {DType.F8E4M3FN: (0x7E, 0x7F), DType.F8E5M2: (0x7B, 0x7C)}
+
+
+def cast(source: DType, target: DType, mode: CastMode, operand: str) -> str:
+    """`operand`, whose elements are `source` numbers, as `target`; see CastMode."""
+    register_type(source)  # refuses types that Triton has not
+    wanted = register_type(target)
+    if source is target:
+        return operand
+    if mode is CastMode.BITS:
+        return _same_bits(source, target, wanted, operand)
+    if source.is_float and source.bits < 32:
+        return cast(DType.F32, target, mode, f"{operand}.to(tl.float32)")
+    if target is DType.BOOL:
+        return f"({operand} != 0)"
+    if target.is_float:
+        return _to_float(source, target, mode, operand)
+    if source.is_float:
+        return _float_to_integer(target, mode, operand)
+    if mode is CastMode.SATURATE and source is not DType.BOOL:
+        operand = _clamped(source, target, operand)
+    return f"{operand}.to({wanted})"
+
+
+def _same_bits(source: DType, target: DType, wanted: str, operand: str) -> str:
+    if target is DType.BOOL:
+        unsigned = operand if source.is_integer else f"{operand}.to(tl.uint8, bitcast=True)"
+        return f"({unsigned} != 0)"
+    if source is DType.BOOL:
+        byte = f"{operand}.to(tl.uint8)"
+        return byte if target is DType.U8 else f"{byte}.to({wanted}, bitcast=True)"
+    return f"{operand}.to({wanted}, bitcast=True)"
+
+
+def _to_float(source: DType, target: DType, mode: CastMode, operand: str) -> str:
+    """A number of f32, f64, bool or an integer type as a float."""
+    if target.bits >= 32 or (source is DType.F64 and target is DType.F16):
+        return f"{operand}.to({register_type(target)})"
+    if source is DType.F64:
+        single = f"round_to_odd({operand})"
+    else:
+        single = operand if source is DType.F32 else f"{operand}.to(tl.float32)"
+    if target in _BEYOND:
+        largest, overflow = _BEYOND[target]
+        return f"to_{target.text}({single}, {largest if mode is CastMode.SATURATE else overflow})"
+    return f"{single}.to({register_type(target)})"
+
+
+def _float_to_integer(target: DType, mode: CastMode, operand: str) -> str:
+    """A number of f32 or f64 as an integer."""
+    if mode is CastMode.RNE:
+        operand = f"libdevice.rint({operand})"
+    if target.bits >= 32:
+        function = "wrap_to" if mode is CastMode.WRAP else "saturate_to"
+        return f"{function}_{target.text}({operand})"
+    if mode is CastMode.WRAP:
+        number = f"wrap_to_i32({operand})"
+    else:
+        low, high = integer_range(target)
+        number = f"clamp_to_i32({operand}, {low}.0, {high}.0)"
+    return f"{number}.to({register_type(target)})"
+
+
+def _clamped(source: DType, target: DType, operand: str) -> str:
+    """An integer as the nearest one that `target` has, in a type that holds both."""
+    low, high = integer_range(target)
+    least, most = integer_range(source)
+    if low > least:
+        operand = f"tl.maximum({operand}, {low})"
+    return f"tl.minimum({operand}, {high})" if high < most else operand
