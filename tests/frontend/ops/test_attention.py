@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlc.errors import IndexFault, ModelError
+from dlc.errors import IndexFault, InputError, ModelError, UnsupportedError
 from dlc.frontend.onnx.importer import import_model
 from tests.helpers.onnx_cases import (
     TOLERANCES,
@@ -155,6 +155,22 @@ def test_rotary_embedding(interleaved: int, rotated: int, packed: bool, position
     check_node("RotaryEmbedding", [x, draw(*shape), draw(*shape), *([ids] if positions else [])], 1,
                {"interleaved": interleaved, "rotary_embedding_dim": rotated, "num_heads": 3 if packed else 0},
                23, onnxruntime=False)
+
+
+@pytest.mark.parametrize("constants", [(1,), (2,), (0,)])
+def test_rotary_embedding_of_heads_of_open_size(constants: tuple[int, ...]) -> None:
+    inputs = [draw(2, 3, 5, 8), draw(2, 5, 4), draw(2, 5, 4)]
+    check_node("RotaryEmbedding", inputs, 1, {}, 23, constants=constants, symbolic=True, onnxruntime=False)
+
+
+def test_rotary_embedding_of_too_small_heads() -> None:
+    inputs = [draw(2, 3, 5, 8), draw(2, 5, 4), draw(2, 5, 4)]
+    model = one_node_model("RotaryEmbedding", inputs, 1, {}, 23, symbolic=True)
+    with pytest.raises(UnsupportedError, match="head size"):
+        import_model(model)
+    model = one_node_model("RotaryEmbedding", inputs, 1, {"rotary_embedding_dim": 8}, 23, symbolic=True)
+    with pytest.raises(InputError, match="8 of x0_3 features"):
+        run_evaluator(model, {"x0": draw(2, 3, 5, 6), "x1": inputs[1], "x2": inputs[2]})
 
 
 def test_position_outside_the_table_is_a_fault() -> None:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from dlc.errors import IndexFault, ModelError
+from dlc.errors import IndexFault, ModelError, ShapeError, UnsupportedError
 from dlc.frontend.onnx.importer import import_model
 from dlc.ir.dims import to_text
 from dlc.ir.evaluate import evaluate
-from tests.helpers.onnx_cases import check_node, feeds_of, one_node_model, run_evaluator
+from tests.helpers.onnx_cases import check_node, feeds_of, one_node_model, run_evaluator, run_reference
 
 X = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 
@@ -82,6 +82,24 @@ def test_gather_nd(indices, batch_dims):
         check_node("GatherND", inputs, 1, {}, 11)
 
 
+@pytest.mark.parametrize("indices, batch_dims", [
+    ([[0, 1], [1, -1]], 0), ([[0], [1]], 0), ([[[1], [0]]] * 2, 1),
+])
+def test_gather_nd_of_symbolic_indices(indices, batch_dims):
+    """The declared rank of the result tells how many entries an index has."""
+    inputs = [X, np.array(indices, dtype=np.int64)]
+    model = one_node_model("GatherND", inputs, 1, {"batch_dims": batch_dims}, 13, symbolic=True)
+    with pytest.raises(UnsupportedError, match="is open"):
+        import_model(model)
+    rank = X.ndim + inputs[1].ndim - 1 - batch_dims - inputs[1].shape[-1]
+    for axis in range(rank):
+        model.graph.output[0].type.tensor_type.shape.dim.add().dim_param = f"y{axis}"
+    (y,) = run_evaluator(model, feeds_of(model, inputs))
+    np.testing.assert_array_equal(y, run_reference(model, feeds_of(model, inputs))[0])
+    with pytest.raises(ShapeError, match="is needed"):
+        run_evaluator(model, feeds_of(model, [X, np.zeros((*inputs[1].shape[:-1], 3), np.int64)]))
+
+
 def test_batch_dims_before_opset_12():
     with pytest.raises(ModelError, match="came with opset 12"):
         import_model(one_node_model("GatherND", [X, ints([1, 1], [2, 2])], 1, {"batch_dims": 1}, 11))
@@ -149,6 +167,17 @@ def test_scatter_nd(indices, shape, opset):
     updates = -1 - np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     # onnxruntime refuses empty index tuples.
     check_node("ScatterND", [X, indices, updates], 1, {}, opset, onnxruntime=bool(indices.shape[-1]))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_scatter_nd_of_symbolic_indices(depth):
+    """The ranks tell how many entries an index has."""
+    updates = -np.ones((2, 3, 4)[depth:], dtype=np.float32)[None]
+    inputs = [X, ints([0, 1, 2][:depth]), updates]
+    check_node("ScatterND", inputs, 1, {}, 13, symbolic=True)
+    model = one_node_model("ScatterND", inputs, 1, {}, 13, symbolic=True)
+    with pytest.raises(ShapeError, match="is needed"):
+        run_evaluator(model, feeds_of(model, [X, ints([0] * (depth + 1)), updates]))
 
 
 @pytest.mark.parametrize("op_type, attributes, opset, words", [

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.geometry import require_broadcast
+from dlc.frontend.onnx.geometry import require, require_broadcast, require_equal
 from dlc.frontend.onnx.operands import require_shape
 from dlc.frontend.onnx.registry import importer
-from dlc.ir.dims import Dim, known_equal
+from dlc.ir.dims import Dim, Relation, known_equal, to_text
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.ops.attention import Attention, RotaryEmbedding
@@ -152,10 +152,17 @@ def rotary_embedding(ctx: NodeContext) -> Value:
         x = split_heads(ctx, x, ctx.int("num_heads"))
     elif x.tensor.rank != 4:
         ctx.fail(f"X must have rank 3 or 4, but is {x.type}")
-    width: Dim = ctx.int("rotary_embedding_dim", 0) or x.tensor.shape[3]
-    if not isinstance(width, int):
-        ctx.unsupported("the head size is not known at compile time",
-                        "set the attribute 'rotary_embedding_dim'")
+    width, head = ctx.int("rotary_embedding_dim", 0), x.tensor.shape[3]
+    if width:
+        require(ctx, Relation.LE, width, head, f"{width} of {to_text(head)} features cannot rotate")
+    else:  # all features of a head, of which the tables have half
+        tables = (ctx.required(index).tensor.shape[-1:] for index in (1, 2))
+        widths = [head, *(2 * extent for shape in tables for extent in shape)]
+        width = next((extent for extent in widths if isinstance(extent, int)), 0)
+        if not width:
+            ctx.unsupported("the head size is not known at compile time",
+                            "set the attribute 'rotary_embedding_dim'")
+        require_equal(ctx, head, width, "the head size and what cos_cache is made for")
     op = RotaryEmbedding(bool(ctx.int("interleaved", 0)), width)
     cos, sin, positions = ctx.required(1), ctx.required(2), ctx.optional(3)
     batch, _, length, _ = x.tensor.shape

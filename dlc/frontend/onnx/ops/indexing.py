@@ -41,17 +41,26 @@ def gather_elements(ctx: NodeContext) -> Value:
 def gather_nd(ctx: NodeContext) -> Value:
     """Slices at index tuples; batch_dims came with opset 12."""
     only_since(ctx, 12, "batch_dims")
-    _require_known_depth(ctx)
-    return ctx.add(GatherND(ctx.int("batch_dims", 0)), ctx.required(0), ctx.required(1))
+    x, indices, batch = ctx.required(0), ctx.required(1), ctx.int("batch_dims", 0)
+    rank = ctx.declared_rank(0)
+    depth = None if rank is None else x.tensor.rank + indices.tensor.rank - 1 - batch - rank
+    return ctx.add(GatherND(batch), x, _of_depth(ctx, indices, depth))
 
 
-def _require_known_depth(ctx: NodeContext) -> None:
-    """The last extent of the indices decides the rank of the result, so it must be a number."""
-    shape = ctx.required(1).tensor.shape
-    if shape and not isinstance(shape[-1], int):
+def _of_depth(ctx: NodeContext, indices: Value, depth: int | None) -> Value:
+    """The indices with a number as last extent, which decides ranks: their own, else `depth` if it is known.
+
+    A call in which the extent is another one is refused.
+    """
+    shape = indices.tensor.shape
+    if not shape or isinstance(shape[-1], int):
+        return indices
+    if depth is None:
         ctx.unsupported(
             f"the last extent of the indices, {shape[-1]}, is open", "fix it with the option shapes"
         )
+    require_equal(ctx, shape[-1], depth, "the last extent of the indices and what the ranks imply")
+    return reshape(ctx, indices, (*shape[:-1], depth))
 
 
 def _reduction(ctx: NodeContext) -> str:
@@ -88,8 +97,9 @@ def _scatter_elements(ctx: NodeContext) -> Value:
 @importer("ScatterND", since=11)
 def scatter_nd(ctx: NodeContext) -> Value:
     """Slices at index tuples."""
-    _require_known_depth(ctx)
-    return ctx.add(ScatterND(_reduction(ctx)), ctx.required(0), ctx.required(1), ctx.required(2))
+    x, indices, updates = (ctx.required(index) for index in range(3))
+    depth = x.tensor.rank + indices.tensor.rank - 1 - updates.tensor.rank
+    return ctx.add(ScatterND(_reduction(ctx)), x, _of_depth(ctx, indices, depth), updates)
 
 
 @importer("TensorScatter", since=24)
