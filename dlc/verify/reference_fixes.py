@@ -13,6 +13,7 @@ from onnx.reference.ops import op_loop
 
 from dlc.verify.compare import Array
 from dlc.verify.reference_pools import MaxPool
+from dlc.verify.tolerances import is_float
 
 if TYPE_CHECKING:
     import onnx
@@ -50,13 +51,28 @@ class DequantizeLinear(OpRun):
 
 
 class Erf(OpRun):
-    """In the precision of its operand; the evaluator's is that of float32."""
+    """In the precision of its operand; the evaluator's is float32, which stays that of integers."""
 
     op_domain = ""
 
     def _run(self, x: Array) -> tuple[Array]:
+        wide = np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x.astype(np.float64)))
+        return (wide.astype(x.dtype if is_float(x.dtype) else np.float32).astype(x.dtype),)
+
+
+class Gelu(OpRun):
+    """By the complementary error function and exp: 1 + erf and 1 + tanh cancel for negative operands."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, approximate: str = "none") -> tuple[Array]:
         wide = x.astype(np.float64)
-        return (np.asarray(np.vectorize(math.erf, otypes=[np.float64])(wide)).astype(x.dtype),)
+        if approximate == "tanh":
+            with np.errstate(all="ignore"):
+                cubic = 2 * math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
+                return ((wide / (1 + np.exp(-cubic))).astype(x.dtype),)
+        tail = np.asarray(np.vectorize(math.erfc, otypes=[np.float64])(-wide / math.sqrt(2)))
+        return ((0.5 * wide * tail).astype(x.dtype),)
 
 
 class Hardmax(OpRun):
@@ -144,7 +160,7 @@ def _narrowed(base: type[Any], name: str) -> type[Any]:
 def corrected_operators(model: onnx.ModelProto) -> list[type[Any]]:
     """The classes that replace the evaluator's own for this model's opset (argument `new_ops`)."""
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
-    corrected: list[type[Any]] = [Erf, GlobalMaxPool, Loop, LpNormalization, MaxPool, *_reductions(opset)]
+    corrected: list[type[Any]] = [Erf, Gelu, GlobalMaxPool, Loop, LpNormalization, MaxPool, *_reductions(opset)]
     if 7 <= opset < 14:
         corrected.append(BatchNormalization)
     if opset < 13:

@@ -116,6 +116,23 @@ def test_reductions_keep_their_attributes() -> None:
     assert reference(text, 11, x=-np.ones((2, 3), np.float32)).tolist() == [3, 3]
 
 
+def test_the_error_function_of_integers_is_that_of_float32() -> None:
+    text = "g (int32[n] x) => (int32[n] y) { y = Erf (x) }"
+    assert reference(text, 11, x=np.array([-5, 1, 3, 4], np.int32)).tolist() == [-1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_does_not_cancel(approximate: str) -> None:
+    text = f'g (float[n] x) => (float[n] y) {{ y = Gelu <approximate = "{approximate}"> (x) }}'
+    y = reference(text, 20, x=np.array([1, 0, -2, -8, -np.inf, np.inf], np.float32))
+    near = {
+        "none": [0.8413447, 0, -0.0455003, -4.976768e-15],
+        "tanh": [0.8411920, 0, -0.0454023, -3.107783e-21],
+    }
+    np.testing.assert_allclose(y[:4], near[approximate], rtol=1e-6)
+    assert np.isnan(y[4]) and y[5] == np.inf
+
+
 def test_the_1_norm_is_of_absolute_values() -> None:
     text = "g (float[2] x) => (float[2] y) { y = LpNormalization <axis = 0, p = 1> (x) }"
     assert reference(text, x=np.array([-3, 1], np.float32)).tolist() == [-0.75, 0.25]
