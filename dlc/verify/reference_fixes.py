@@ -160,7 +160,8 @@ def _narrowed(base: type[Any], name: str) -> type[Any]:
 def corrected_operators(model: onnx.ModelProto) -> list[type[Any]]:
     """The classes that replace the evaluator's own for this model's opset (argument `new_ops`)."""
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
-    corrected: list[type[Any]] = [Erf, Gelu, GlobalMaxPool, Loop, LpNormalization, MaxPool, *_reductions(opset)]
+    corrected: list[type[Any]] = [Erf, Gelu, GlobalMaxPool, Loop, LpNormalization, MaxPool]
+    corrected += _reductions(opset)
     if 7 <= opset < 14:
         corrected.append(BatchNormalization)
     if opset < 13:
