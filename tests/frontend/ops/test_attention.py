@@ -143,6 +143,13 @@ def test_impossible_attention_is_refused(inputs: list[Any], attributes: dict[str
         import_model(one_node_model("Attention", inputs, 1, attributes, 23))
 
 
+@pytest.mark.parametrize("constants", [(0,), (1,)])
+def test_the_head_size_of_one_operand_is_that_of_all(constants: tuple[int, ...]) -> None:
+    check_node("Attention", heads(3, 6), 1, {}, 23, constants=constants, symbolic=True)
+    with pytest.raises(UnsupportedError, match="head size"):
+        import_model(one_node_model("Attention", heads(3, 6), 1, {}, 23, symbolic=True))
+
+
 @pytest.mark.parametrize("interleaved", [0, 1])
 @pytest.mark.parametrize("rotated", [0, 4])
 @pytest.mark.parametrize("packed", [False, True])

@@ -46,7 +46,7 @@ def attention(ctx: NodeContext) -> Sequence[Value | None]:
     total = past + k.tensor.shape[2]
     extra = (_mask(ctx, q, total), past_k, past_v, ctx.optional(6))
     _require_shapes(ctx, q, k, v, extra, past, total)
-    outputs = _add_at_precision(ctx, _operator(ctx, q), (q, k, v, *extra),
+    outputs = _add_at_precision(ctx, _operator(ctx, q, k, past_k), (q, k, v, *extra),
                                 [x.tensor.dtype for x in (q, k, v, q)])
     y = join_heads(ctx, outputs[0]) if packed else outputs[0]
     present = outputs[1:3] if past_k is not None else (k, v)
@@ -69,15 +69,16 @@ def _require_shapes(ctx: NodeContext, q: Value, k: Value, v: Value, extra: Seque
         require_broadcast(ctx, mask.tensor.shape, (batch, heads, length, total))
 
 
-def _operator(ctx: NodeContext, q: Value) -> Attention:
-    """The operator that the node's attributes describe."""
+def _operator(ctx: NodeContext, *heads: Value | None) -> Attention:
+    """The operator that the node's attributes describe; the last extent of `heads` is the head size."""
     if ctx.has("scale"):
         scale = ctx.float("scale")
         if scale < 0:
             ctx.unsupported(f"the scale is {scale}; Q and K are multiplied by its square root")
     else:
-        width = q.tensor.shape[3]
-        if not isinstance(width, int):
+        widths = [value.tensor.shape[3] for value in heads if value is not None]
+        width = next((extent for extent in widths if isinstance(extent, int)), None)
+        if width is None:
             ctx.unsupported("the head size, and so the scale, is not known at compile time",
                             "give Q a static last axis or set the attribute 'scale'")
         scale = 1 / math.sqrt(width) if width else 1.0
