@@ -53,8 +53,13 @@ def _to_float(source: DType, target: DType, mode: CastMode, operand: str) -> str
         return f"{operand}.to({register_type(target)})"
     if source is DType.F64:
         single = f"round_to_odd({operand})"
+    elif source is DType.F32:
+        single = operand
+    elif source.bits < 32:
+        single = f"{operand}.to(tl.float32)"
     else:
-        single = operand if source is DType.F32 else f"{operand}.to(tl.float32)"
+        # Integers are rounded to f32 first. Without the sum, Triton would merge the two conversions.
+        single = f"({operand}.to(tl.float32) + 0.0)"
     if target in _BEYOND:
         largest, overflow = _BEYOND[target]
         return f"to_{target.text}({single}, {largest if mode is CastMode.SATURATE else overflow})"
