@@ -130,8 +130,9 @@ def compile_function(function: TritonFunction, target: GpuTarget) -> GpuBinary:
         num_ctas=metadata.num_ctas,
         shared_bytes=metadata.shared,
         parameters=tuple(function.signature.values()),
-        scratch_bytes=metadata.global_scratch_size,
-        scratch_alignment=metadata.global_scratch_align,
+        # Triton 3.6 has no scratch for AMD GPUs.
+        scratch_bytes=getattr(metadata, "global_scratch_size", 0),
+        scratch_alignment=getattr(metadata, "global_scratch_align", 1),
         triton=triton.__version__,
         code=bytes(binary),
         assembly=text,
