@@ -88,6 +88,34 @@ class Hardmax(OpRun):
         return (y.reshape(x.shape),)
 
 
+class Softmax(OpRun):
+    """Before opset 13, as Hardmax."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, axis: int = 1) -> tuple[Array]:
+        return (np.exp(_log_softmax(x, axis)).astype(x.dtype),)
+
+
+class LogSoftmax(OpRun):
+    """Before opset 13, as Hardmax."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, axis: int = 1) -> tuple[Array]:
+        return (_log_softmax(x, axis).astype(x.dtype),)
+
+
+def _log_softmax(x: Array, axis: int) -> Array:
+    """In float64, of the axes from `axis` on as one."""
+    rows = x.reshape(math.prod(x.shape[: axis % x.ndim]), -1).astype(np.float64)
+    if not rows.size:
+        return x
+    with np.errstate(all="ignore"):
+        shifted = rows - rows.max(axis=1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))).reshape(x.shape)
+
+
 class LpNormalization(OpRun):
     """Division by the norm; the evaluator's 1-norm is a sum of the elements, not of their absolute values."""
 
@@ -165,7 +193,7 @@ def corrected_operators(model: onnx.ModelProto) -> list[type[Any]]:
     if 7 <= opset < 14:
         corrected.append(BatchNormalization)
     if opset < 13:
-        corrected.append(Hardmax)
+        corrected += [Hardmax, LogSoftmax, Softmax]
     if 10 <= opset < 19:
         corrected.append(DequantizeLinear)
     return corrected

@@ -116,6 +116,15 @@ def test_reductions_keep_their_attributes() -> None:
     assert reference(text, 11, x=-np.ones((2, 3), np.float32)).tolist() == [3, 3]
 
 
+@pytest.mark.parametrize("op_type", ["Softmax", "LogSoftmax", "Hardmax"])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_rows_of_several_axes_before_opset_13(op_type: str, axis: int) -> None:
+    text = f"g (float[2,3,4] x) => (float[2,3,4] y) {{ y = {op_type} <axis = {axis}> (x) }}"
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    (expected,) = OnnxRuntime(parse(text, 11)).run({"x": x}).values()
+    np.testing.assert_allclose(reference(text, 11, x=x), np.asarray(expected), rtol=1e-6)
+
+
 def test_the_error_function_of_integers_is_that_of_float32() -> None:
     text = "g (int32[n] x) => (int32[n] y) { y = Erf (x) }"
     assert reference(text, 11, x=np.array([-5, 1, 3, 4], np.int32)).tolist() == [-1, 0, 0, 1]

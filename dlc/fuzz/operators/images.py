@@ -81,7 +81,9 @@ def affine_grid(m: Maker, op: str) -> None:
     batch = m.chance.between(1, 2)
     theta = m.fresh(F32, (batch, len(spatial), len(spatial) + 1))
     size = m.listed([batch, m.chance.between(1, 3), *spatial])
-    m.add(op, [theta, size], attributes={"align_corners": m.chance.between(0, 1)})
+    # A single position is at no corner: dlc takes the centre, onnxruntime and the reference an end each.
+    aligned = 0 if 1 in spatial else m.chance.between(0, 1)
+    m.add(op, [theta, size], attributes={"align_corners": aligned})
 
 
 @operator("RoiAlign", since=10)
