@@ -29,10 +29,10 @@ class Resources:
 
     `registers` of 32 bits per thread (AMD: vector registers, accumulators included); `spill_bytes` per
     thread that instructions store to and load from memory for lack of them (AMD: the area's size);
-    `shared_bytes` of a block, without the KiB that CUDA reserves from sm_90 on. The others count instructions in the text, not
-    executions: `wgmma` and `mma` multiply matrices (`wgmma.mma_async`; `mma.sync`, `tcgen05.mma` or MFMA),
-    `async_copies` copy single vectors (`cp.async`) and `tma` tiles (`cp.async.bulk.tensor`). `notes` are
-    warnings of the assembler, such as serialised matrix instructions.
+    `shared_bytes` of a block, without the KiB that CUDA reserves from sm_90 on. The others count
+    instructions in the text, not executions: `wgmma` and `mma` multiply matrices (`wgmma.mma_async`;
+    `mma.sync`, `tcgen05.mma` or MFMA), `async_copies` copy single vectors (`cp.async`) and `tma` tiles
+    (`cp.async.bulk.tensor`). `notes` are warnings of the assembler, such as serialised matrix instructions.
     """
 
     registers: int
