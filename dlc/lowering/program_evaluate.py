@@ -7,8 +7,8 @@ kernels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -48,6 +48,8 @@ from dlc.lowering.tensors import Memory
 
 #: What poisoned bytes hold: NaN as floats of any width.
 POISON = 0xFF
+#: Runs the kernel of that number on its tensors, with the numbers of its symbols.
+RunKernel: TypeAlias = Callable[[int, Mapping[str, Memory], Mapping[str, int]], None]
 
 
 def evaluate_program(
@@ -56,15 +58,16 @@ def evaluate_program(
     symbols: Mapping[str, int] | None = None,
     *,
     wide: bool = False,
+    run_kernel: RunKernel | None = None,
 ) -> list[Any]:
     """The outputs of `program` for `inputs`, both in the model's order; each step is checked by a Ledger.
 
     They are arrays, but for sequences, which are lists of arrays, and optionals, which may be None.
 
     Symbols that are extents of inputs are read from the arrays; `symbols` gives the others that a call
-    passes. `wide` is for every kernel what it is for `evaluate_kernel`. Raises ShapeError or InputError for
-    inputs that do not fit or break a guard, IndexFault for an index from data out of range,
-    InternalError for an unsound program.
+    passes. `wide` is for every kernel what it is for `evaluate_kernel`; `run_kernel` runs them in its place.
+    Raises ShapeError or InputError for inputs that do not fit or break a guard, IndexFault for an index from
+    data out of range, InternalError for an unsound program.
     """
     env = {**_extents(program, inputs), **(symbols or {})}
     missing = [symbol.name for symbol in program.symbols if symbol.name not in env]
@@ -73,7 +76,7 @@ def evaluate_program(
     for guard in program.guards[: program.entry_guards]:
         if not guard.holds(env):
             raise InputError(guard.message, node=guard.origin)
-    run = _Run(program, inputs, env, wide)
+    run = _Run(program, inputs, env, wide, run_kernel)
     run.steps(program.steps)
     refuse(run.ledger.finish(env))
     return [run.content(place) for place in program.outputs]
@@ -98,10 +101,18 @@ def _extents(program: Program, inputs: Sequence[Any]) -> dict[str, int]:
 
 
 class _Run:
-    def __init__(self, program: Program, inputs: Sequence[Any], env: dict[str, int], wide: bool) -> None:
+    def __init__(
+        self,
+        program: Program,
+        inputs: Sequence[Any],
+        env: dict[str, int],
+        wide: bool,
+        run_kernel: RunKernel | None,
+    ) -> None:
         self.program = program
         self.env = env
         self.wide = wide
+        self.run_kernel = run_kernel or self._evaluate_kernel
         self.ledger = Ledger(program)
         self.numbers = {id(step): number for number, step in enumerate(walk(program.steps))}
         self.memory: dict[tuple[StorageKind, int], Array] = {
@@ -241,10 +252,15 @@ class _Run:
             if problem is not None:
                 raise InternalError(f"step {number} reads %{buffer.name}: {problem}")
         try:
-            evaluate_kernel(kernel, tensors, self.env, wide=self.wide)
+            self.run_kernel(step.kernel, tensors, self.env)
         except IndexFault as fault:
             # Kernels are shared and know no origins; the launch does.
             raise IndexFault(fault.message, node=", ".join(step.origins) or None) from None
+
+    def _evaluate_kernel(
+        self, index: int, tensors: Mapping[str, Memory], symbols: Mapping[str, int]
+    ) -> None:
+        evaluate_kernel(self.program.kernels[index], tensors, symbols, wide=self.wide)
 
     def _host(self, step: Host) -> None:
         """One node by its own evaluation."""

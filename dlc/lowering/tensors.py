@@ -78,6 +78,11 @@ class Memory(Tensor):
         super().__init__(array, type_)
         self.shape = shape
 
+    @property
+    def physical(self) -> Array:
+        """The elements as they lie in memory, halos and padding included."""
+        return self._array
+
     def load(self, index: Sequence[Array]) -> Array:
         return np.asarray(self._array[self.place(index)])
 

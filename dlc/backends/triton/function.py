@@ -32,10 +32,11 @@ POINTER_TYPES = {
 class TritonFunction:
     """One `@triton.jit` function in a module of its own.
 
-    `text` is the whole module; sizes of blocks stand in it as constants, so that it has no compile-time
-    parameters. The function takes `pointers` (name and element type of the memory, which is aligned to 16
-    bytes), then `scalars`: the numbers of symbols, of type `index` (i32 or i64). `grid` is the number of
-    programs along up to three axes, over the kernel's symbols; any of 0 means that nothing is to be done.
+    `text` is the whole module, whose first line tells where it comes from; sizes of blocks stand in it as
+    constants, so that it has no compile-time parameters. The function takes `pointers` (name and element type
+    of the memory, which is aligned to 16 bytes), then `scalars`: the numbers of symbols, of type `index` (i32
+    or i64). `grid` is the number of programs along up to three axes, over the kernel's symbols; any of 0
+    means that nothing is to be done.
     """
 
     name: str
@@ -55,6 +56,7 @@ class TritonFunction:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of everything that decides the binary, for a target."""
-        parts = (self.text, repr(self.signature), str(self.num_warps), str(self.num_stages))
+        """The SHA-256 of everything that decides the binary, for a target; the first line is a comment."""
+        code = self.text.partition("\n")[2]
+        parts = (code, repr(self.signature), str(self.num_warps), str(self.num_stages))
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from dlc.backends.triton.combiners import COMBINERS
+
 _INTEGERS = '''
 @triton.jit
 def div_signed(a, b):
@@ -236,18 +238,18 @@ def _split(source: str) -> dict[str, str]:
 
 
 _DEFINED = re.compile(r"^def (\w+)\(", re.MULTILINE)
-_CALLED = re.compile(r"(?<![.\w])(\w+)\(")
+_NAME = re.compile(r"(?<![.\w])[a-z]\w*")
 
 #: The source of each function by its name; what a function calls comes before it.
-HELPERS: Mapping[str, str] = _split(_INTEGERS + _FLOATS + _CONVERSIONS + _INDICES)
+HELPERS: Mapping[str, str] = _split(_INTEGERS + _FLOATS + _CONVERSIONS + _INDICES + COMBINERS)
 
 
 def helpers_of(source_text: str) -> tuple[str, ...]:
-    """The texts of the functions that `source_text` calls, directly or not, dependencies first."""
+    """The texts of the functions that `source_text` names, directly or not, dependencies first."""
     needed: set[str] = set()
-    found = set(_CALLED.findall(source_text)) & HELPERS.keys()
+    found = set(_NAME.findall(source_text)) & HELPERS.keys()
     while found:
         needed |= found
-        found = {name for helper in found for name in _CALLED.findall(HELPERS[helper])} & HELPERS.keys()
+        found = {name for helper in found for name in _NAME.findall(HELPERS[helper])} & HELPERS.keys()
         found -= needed
     return tuple(text for name, text in HELPERS.items() if name in needed)

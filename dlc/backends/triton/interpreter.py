@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from dlc.backends.triton.function import POINTER_TYPES, TritonFunction
+from dlc.backends.triton.elements import REGISTER_TYPES
+from dlc.backends.triton.function import TritonFunction
 from dlc.backends.triton.source import TRITON_LOCK, load, require_triton
 from dlc.errors import Error, InternalError
+from dlc.ir.dtypes import DType
 
 _ALIGNMENT = 16
 _AXES = 3
@@ -89,9 +91,12 @@ def _arguments(function: TritonFunction, pointers: Sequence[Array], scalars: Seq
     def scalar(value: int, kind: Any, storage: type[np.generic]) -> Any:
         return tl.tensor(TensorHandle(np.array([value], dtype=storage), kind), kind)
 
+    def element(dtype: DType) -> Any:
+        return tl.uint8 if dtype is DType.BOOL else getattr(tl, REGISTER_TYPES[dtype].removeprefix("tl."))
+
     index, index_storage = (tl.int32, np.int32) if function.index == "i32" else (tl.int64, np.int64)
     addresses = [
-        scalar(array.ctypes.data, tl.pointer_type(tl.dtype(POINTER_TYPES[dtype])), np.uint64)
+        scalar(array.ctypes.data, tl.pointer_type(element(dtype)), np.uint64)
         for (_, dtype), array in zip(function.pointers, pointers)
     ]
     return addresses + [scalar(value, index, index_storage) for value in scalars]

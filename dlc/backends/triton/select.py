@@ -1,0 +1,116 @@
+"""Choosing the templates of a kernel, and with them where it is cut."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, TypeAlias
+
+from dlc.backends.triton.function_builder import Call
+from dlc.backends.triton.parts import Cutter, Workspace, workspace_name
+from dlc.backends.triton.semantics import NotInTriton
+from dlc.backends.triton.templates import contraction, ordered, pointwise, rows
+from dlc.backends.triton.templates.template import Declined
+from dlc.ir.dims import Dim
+from dlc.lowering.kernel import Kernel, Recur, Stage
+
+#: In the order in which they are asked.
+TEMPLATES: dict[str, ModuleType] = {
+    "rows": rows,
+    "contraction": contraction,
+    "pointwise": pointwise,
+    "ordered": ordered,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """A recurrence: `calls` for each number of `axis` from 0 to `extent`, backwards if `reverse`.
+
+    After each step the two workspaces of every pair in `swapped` change names.
+    """
+
+    axis: str
+    extent: Dim
+    reverse: bool
+    calls: tuple[Call, ...]
+    swapped: tuple[tuple[str, str], ...]
+
+
+Action: TypeAlias = Call | Steps
+
+
+@dataclasses.dataclass(frozen=True)
+class GpuKernel:
+    """How a kernel is run: what is done in order, and memory between that."""
+
+    kernel: Kernel
+    actions: tuple[Action, ...]
+    workspaces: tuple[Workspace, ...]
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Every call, those of recurrences once."""
+        return tuple(
+            call
+            for action in self.actions
+            for call in (action.calls if isinstance(action, Steps) else (action,))
+        )
+
+
+def emit_kernel(kernel: Kernel) -> GpuKernel:
+    """The functions of `kernel`: from its first stage on, always as many stages as one template takes.
+
+    Raises NotInTriton, with the reasons, where no template takes a stage.
+    """
+    cutter = Cutter(kernel)
+    actions: list[Action] = []
+    start = 0
+    while start < len(kernel.body):
+        found = _longest(cutter, kernel.body[start:])
+        stage = kernel.body[start]
+        if isinstance(found, tuple):
+            actions.append(found[0])
+            start += found[1]
+        elif isinstance(stage, Recur):
+            actions += _recurrence(cutter, stage)
+            start += 1
+        else:
+            raise NotInTriton(f"no template takes it ({found})")
+    return GpuKernel(kernel, tuple(actions), tuple(cutter.workspaces.values()))
+
+
+def _longest(cutter: Cutter, body: Sequence[Stage]) -> tuple[Call, int] | str:
+    """The call for as many stages from the first on as a template takes, and their number; or why not."""
+    declined: dict[str, str] = {}
+    for count in range(len(body), 0, -1):
+        part = cutter.part(body[:count], body[count:])
+        for label, template in TEMPLATES.items():
+            form: Any = template.match(part)
+            if not isinstance(form, Declined):
+                return template.emit(part, form), count
+            declined[label] = form.reason
+    return "; ".join(f"{label}: {reason}" for label, reason in declined.items())
+
+
+def _all(cutter: Cutter, body: Sequence[Stage]) -> tuple[Call, ...]:
+    """Calls for all of the stages, none of which is a recurrence."""
+    calls: list[Call] = []
+    while body:
+        found = _longest(cutter, body)
+        if isinstance(found, str):
+            raise NotInTriton(f"no template takes it ({found})")
+        calls.append(found[0])
+        body = body[found[1] :]
+    return tuple(calls)
+
+
+def _recurrence(cutter: Cutter, recur: Recur) -> tuple[Action, ...]:
+    """A recurrence as launches: states in memory, each step's calls after those of the one before."""
+    begin = _all(cutter, cutter.begin(recur))
+    calls = _all(cutter, cutter.step(recur))
+    names = [state.local.name for state in recur.states]
+    swapped = tuple((workspace_name(name), workspace_name(f"{name}_next")) for name in names)
+    extent = cutter.kernel.extent(recur.axis)
+    return (*begin, Steps(recur.axis, extent, recur.reverse, calls, swapped))
