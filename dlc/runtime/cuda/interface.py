@@ -129,7 +129,8 @@ PROTOTYPES: Mapping[str, tuple[Any, ...]] = {
     "cuFuncGetAttribute": (POINTER(c_int), c_int, c_void_p),
     "cuFuncSetAttribute": (c_void_p, c_int, c_int),
     "cuFuncSetCacheConfig": (c_void_p, c_int),
-    "cuLaunchKernelEx": (POINTER(LaunchConfig), c_void_p, _HANDLE, _HANDLE),
+    # Called most often of all: passing untyped pointers takes ctypes 0.4 us, typed ones 0.8 us.
+    "cuLaunchKernelEx": (c_void_p, c_void_p, c_void_p, c_void_p),
     "cuMemGetInfo_v2": (POINTER(c_size_t), POINTER(c_size_t)),
     "cuMemAlloc_v2": (_ADDRESS, c_size_t),
     "cuMemFree_v2": (_UINT64,),

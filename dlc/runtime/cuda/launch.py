@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from ctypes import Array, addressof, byref, c_uint64, c_void_p
+from ctypes import Array, addressof, c_uint64, c_void_p
 
 from dlc.errors import InputError, LimitError
 from dlc.runtime.cuda.interface import CLUSTER_SPREAD, LaunchAttribute, LaunchAttributeId, LaunchConfig
@@ -62,7 +62,12 @@ class Launch:
             attribute_count=len(self._attributes),
         )
         self._driver = kernel.device.driver
-        self._arguments = (byref(self._config), c_void_p(kernel.handle), self._pointers, None)
+        self._arguments = (
+            c_void_p(addressof(self._config)),
+            c_void_p(kernel.handle),
+            c_void_p(addressof(self._pointers)),
+            None,
+        )
         self._is_empty = 0 in grid
         for index, value in enumerate((*values, scratch, 0)):
             self.patch(index, value)

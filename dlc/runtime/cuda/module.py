@@ -14,9 +14,9 @@ from dlc.runtime.cuda.parameters import Parameter, parameter_block
 from dlc.runtime.cuda.resource import Resource
 
 WARP = 32
-#: Bounds of the architecture: 1024 threads a block, 16 blocks a cluster.
+#: Bounds of the architecture: 1024 threads a block, 8 blocks a cluster (the portable size).
 _MOST_WARPS = 32
-_MOST_CTAS = 16
+_MOST_CTAS = 8
 #: Dynamic and static shared memory beyond this many bytes a block must be opted in to.
 _SHARED_WITHOUT_OPT_IN = 48 << 10
 #: Scratch memory of one program; the largest that Triton makes are some hundred bytes a tensor descriptor.

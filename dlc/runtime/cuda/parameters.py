@@ -38,10 +38,7 @@ class Parameter:
     type: str
     offset: int
     packing: struct.Struct
-
-    @property
-    def is_pointer(self) -> bool:
-        return self.type.startswith("*")
+    is_pointer: bool
 
     @property
     def size(self) -> int:
@@ -64,7 +61,8 @@ def parameter_block(types: tuple[str, ...]) -> tuple[Parameter, ...]:
     parameters = []
     end = 0
     for name in (*types, *_SCRATCH):
-        form = _FORMATS.get("*" if name.startswith("*") else name)
+        is_pointer = name.startswith("*")
+        form = _FORMATS.get("*" if is_pointer else name)
         if form is None:
             raise PackageError(
                 f"a kernel has a parameter of type {printable(name)!r}, which cannot be passed",
@@ -72,6 +70,6 @@ def parameter_block(types: tuple[str, ...]) -> tuple[Parameter, ...]:
             )
         packing = struct.Struct("<" + form)
         offset = -(-end // packing.size) * packing.size
-        parameters.append(Parameter(name, offset, packing))
+        parameters.append(Parameter(name, offset, packing, is_pointer))
         end = offset + packing.size
     return tuple(parameters)

@@ -55,6 +55,6 @@ def compiled_add(arch: int, num_warps: int = 4, num_ctas: int = 1) -> KernelBina
         num_ctas=metadata.num_ctas,
         parameters=ADD_TYPES,
         scratch=metadata.global_scratch_size,
-        scratch_alignment=metadata.global_scratch_align,
+        scratch_alignment=getattr(metadata, "global_scratch_align", 1),
         arch=f"sm_{arch}",
     )

@@ -39,4 +39,4 @@ def gpu() -> Device:
     try:
         return open_device()
     except UnsupportedError as error:
-        pytest.skip(f"needs an NVIDIA GPU: {error}")
+        pytest.skip(f"needs an NVIDIA GPU: {error.message}")

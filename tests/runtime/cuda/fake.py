@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlc.runtime.cuda.cubin import kernel_parameters
-from dlc.runtime.cuda.interface import PROTOTYPES
+from dlc.runtime.cuda.interface import PROTOTYPES, LaunchConfig
 
 INVALID_VALUE, OUT_OF_MEMORY, INVALID_IMAGE, INVALID_CONTEXT, INVALID_HANDLE = 1, 2, 200, 201, 400
 NOT_FOUND, UPDATE_FAILURE, UNKNOWN = 500, 910, 999
@@ -210,10 +210,11 @@ class FakeCuda:
     def _cuFuncSetCacheConfig(self, function: int, config: int) -> None:
         assert config == 1
 
-    def _cuLaunchKernelEx(self, config: Any, function: int, pointers: Any, extra: Any) -> int:
+    def _cuLaunchKernelEx(self, config: int, function: int, parameter_list: int, extra: int | None) -> int:
         assert not extra
+        pointers = ctypes.cast(parameter_list, ctypes.POINTER(c_void_p))
         module, entry = self.functions[function]
-        shape = config[0]
+        shape = LaunchConfig.from_address(config)
         grid, block = (
             (shape.grid_x, shape.grid_y, shape.grid_z),
             (shape.block_x, shape.block_y, shape.block_z),

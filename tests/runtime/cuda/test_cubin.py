@@ -64,7 +64,7 @@ def test_damaged_cubins_are_package_errors(code: bytes, text: str) -> None:
 def test_no_damage_is_any_other_error() -> None:
     whole = cubin()
     generator = random.Random(0)
-    outcomes = set()
+    outcomes: set[bool | None] = set()
     for cut in range(len(whole)):
         with pytest.raises(PackageError):
             kernel_parameters(whole[:cut], "add")

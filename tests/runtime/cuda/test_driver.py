@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dlc.errors import Error, InternalError, PackageError, ResourceError, UnsupportedError
-from dlc.runtime.cuda import driver as driver_module
+from dlc.runtime.cuda import device as device_module, driver as driver_module
 from dlc.runtime.cuda.device import Device
 from dlc.runtime.cuda.driver import Driver
 from dlc.runtime.cuda.memory import DeviceMemory
@@ -87,6 +87,16 @@ def test_a_device_says_what_it_is(fake: FakeCuda, device: Device) -> None:
 def test_a_device_that_does_not_exist(device: Device) -> None:
     with pytest.raises(UnsupportedError, match="opening GPU 3"):
         Device(device.driver, 3)
+
+
+def test_devices_are_opened_once(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_module, "_driver", Driver(fake))
+    monkeypatch.setattr(device_module, "_devices", {})
+    assert device_module.device_count() == 1
+    assert device_module.open_device() is device_module.open_device(0)
+    assert fake.calls["cuDevicePrimaryCtxRetain"] == 1
+    with pytest.raises(UnsupportedError, match="opening GPU 1"):
+        device_module.open_device(1)
 
 
 def test_contexts_nest_and_belong_to_threads(fake: FakeCuda, device: Device) -> None:

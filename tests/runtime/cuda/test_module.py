@@ -37,7 +37,7 @@ def test_the_parameter_block_is_aligned_and_ends_with_scratch() -> None:
         ({"shared": -1}, "its shared is -1"),
         ({"num_warps": 0}, "its num_warps is 0"),
         ({"num_warps": 33}, "its num_warps is 33"),
-        ({"num_ctas": 17}, "its num_ctas is 17"),
+        ({"num_ctas": 9}, "its num_ctas is 9"),
         ({"scratch": -8}, "its scratch is -8"),
         ({"scratch_alignment": 3}, "its scratch_alignment is 3"),
         ({"arch": "gfx942"}, "its arch is 'gfx942'"),
