@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as npst
 
+import dlc
 from dlc.errors import InputError, ModelError
 from dlc.frontend.onnx.importer import import_model
 from dlc.ir.dtypes import DType
@@ -22,6 +23,7 @@ from tests.helpers.onnx_cases import (
     check_node,
     one_node_model,
     run_evaluator,
+    run_onnxruntime,
 )
 
 Q, DQ, DYNAMIC = "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"
@@ -200,8 +202,23 @@ def test_parameters_that_do_not_fit_are_refused() -> None:
             one_node_model(Q, [X, np.ones((2, 6), np.float32)], attributes={"block_size": -1}, opset=21)
         )
     graph = import_model(one_node_model(Q, [X, np.ones(5, np.float32)], opset=13, symbolic=True)).graph
-    with pytest.raises(InputError, match="must be equal"):
+    with pytest.raises(InputError, match="does not fit an axis"):
         evaluate(graph, {"x0": X, "x1": np.ones(5, np.float32)})
+
+
+@pytest.mark.parametrize("extent", [1, 6])
+@pytest.mark.parametrize("static", [(), (1,), (2,)])
+def test_vectors_of_open_extent_may_hold_one_number(extent: int, static: tuple[int, ...]) -> None:
+    """A vector of one element counts for the whole tensor, in onnxruntime too."""
+    parameters = [np.full(extent, 0.5, np.float32), np.full(extent, 3, np.uint8)]
+    model = one_node_model(Q, [X, *parameters], attributes={"axis": 1}, opset=13, symbolic=True)
+    for index in static:
+        model.graph.input[index].type.tensor_type.shape.dim[0].dim_value = extent
+    feeds = dict(zip(("x0", "x1", "x2"), (X, *parameters)))
+    (expected,) = run_onnxruntime(model, feeds)
+    np.testing.assert_array_equal(run_evaluator(model, feeds)[0], expected)
+    with dlc.compile(model.SerializeToString(), cache=False, threads=1) as compiled:
+        np.testing.assert_array_equal(compiled(feeds)[0], expected)
 
 
 @pytest.mark.parametrize(
