@@ -299,6 +299,8 @@ class _Subject:
             return Examination(None, Finished.AGREES)
         answers, refusals = self.answers(values)
         if not answers:
+            if _is_empty(values):  # engines have no shapes for much that needs no elements
+                return Examination(None, Finished.INCONCLUSIVE, ("no engine runs it without elements",))
             if refusals == len(self.judges):
                 return Examination(Symptom(Kind.LENIENT, "", "on other extents"), Finished.INCONCLUSIVE)
             return Examination(None, Finished.INCONCLUSIVE, ("no engine runs the model",))
@@ -316,7 +318,8 @@ class _Subject:
                 doubtful.append(name)
                 continue
             symptom = self._contradicted(name, results[0])
-            if symptom.kind is Kind.DOUBTFUL and not _is_finite(values):  # as to which engines differ much
+            # On infinities, NaN and tensors without elements one engine alone may well be wrong.
+            if symptom.kind is Kind.DOUBTFUL and (not _is_finite(values) or _is_empty(values)):
                 doubtful.append(name)
                 continue
             return Examination(symptom, Finished.INCONCLUSIVE)
@@ -361,6 +364,11 @@ def _is_finite(values: Values) -> bool:
     """Whether no element is infinite or NaN."""
     arrays = [value for value in values.values() if isinstance(value, np.ndarray) and is_float(value.dtype)]
     return all(np.isfinite(array.astype(np.complex128)).all() for array in arrays)
+
+
+def _is_empty(values: Values) -> bool:
+    """Whether a tensor has no elements."""
+    return any(isinstance(value, np.ndarray) and not value.size for value in values.values())
 
 
 def _bytes(value: Any) -> bytes:

@@ -73,6 +73,12 @@ def test_a_difference_that_only_one_engine_sees_is_doubtful(monkeypatch: pytest.
     assert symptom is not None and symptom.kind is Kind.DOUBTFUL and "Atanh" in symptom.text
     salted = {"x": np.array([0.25, np.nan])}
     assert found(model, [salted]).symptom is None
+    padded = parse("g (double[n] x) => (double[m] y) { t = Atanh (x) p = Pad (t, two) y = Tanh (p) }")
+    padded.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 1]), "two"))
+    plant(monkeypatch, "wrong")
+    symptom = found(padded, [inputs]).symptom
+    assert symptom is not None and symptom.kind is Kind.DOUBTFUL
+    assert found(padded, [{"x": np.ones(0)}]).symptom is None
 
 
 def test_inputs_that_others_refuse_have_to_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +90,14 @@ def test_inputs_that_others_refuse_have_to_be_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(GraphBuilder, "_guard", lambda *_: None)
     symptom = found(model, [good, bad]).symptom
     assert symptom is not None and symptom.kind is Kind.LENIENT
+
+
+def test_what_engines_refuse_without_elements_is_inconclusive() -> None:
+    """A mean over 2 positions of each of no channels is no mean; onnxruntime and the reference fail on it."""
+    model = parse("g (float[1, c, 2] x) => (float[1, d, 1] y) { y = GlobalAveragePool (x) }")
+    good, empty = {"x": np.ones((1, 2, 2), np.float32)}, {"x": np.ones((1, 0, 2), np.float32)}
+    examination = found(model, [good, empty])
+    assert examination.symptom is None and examination.notes == ("no engine runs it without elements",)
 
 
 def test_refusing_good_inputs_is_a_symptom(monkeypatch: pytest.MonkeyPatch) -> None:
