@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -136,7 +137,8 @@ def _interpreting(kernel: Any, pointers: Sequence[Array]) -> Iterator[tuple[Call
         for name in [name for name in vars(libdevice) if not name.startswith("_")]:
             setattr(libdevice, name, libdevice_function(name))
         body = _interpreted(kernel).rewrite()
-        interpreter._patch_lang(kernel)
+        # It patches the modules that it finds among a function's globals: Triton's helpers use `tl.core`.
+        interpreter._patch_lang(types.SimpleNamespace(__globals__={"tl": tl, "core": tl.core}))
         # Triton 3.6 converts an array of one element, which NumPy 2.4 refuses.
         tl.tensor.__index__ = lambda self: int(self.handle.data.item())
         yield body, builder
