@@ -164,13 +164,14 @@ class ConvTranspose(Operator):
         before = [dim(pads[0]) for pads in self.pads]
         full = [max((i - 1) * s + (k - 1) * d + 1, front + o) for i, k, s, d, front, o in
                 zip(x.shape[2:], w.shape[2:], self.strides, self.dilations, before, outputs, strict=True)]
-        columns = x.astype(carrier, copy=False).reshape(batch, self.groups, inputs_per_group, -1)
+        spread = (batch, self.groups, inputs_per_group, prod(x.shape[2:]))
+        columns = x.astype(carrier, copy=False).reshape(spread)
         weights = w.astype(carrier, copy=False).reshape(self.groups, inputs_per_group, *w.shape[1:])
         sums = np.zeros((batch, self.groups * outputs_per_group, *full), carrier)
         for tap in taps(w.shape[2:]):
             products = np.matmul(np.swapaxes(weights[tap_of_kernel(tap)], 1, 2), columns)
             target = tap_slices(tap, x.shape[2:], self.strides, self.dilations)
-            sums[(slice(None), slice(None), *target)] += products.reshape(batch, -1, *x.shape[2:])
+            sums[(slice(None), slice(None), *target)] += products.reshape(batch, sums.shape[1], *x.shape[2:])
         window = tuple(slice(front, front + o) for front, o in zip(before, outputs, strict=True))
         return (round_result(_add_bias(sums[(slice(None), slice(None), *window)], b), dtype),)
 

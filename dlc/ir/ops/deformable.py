@@ -75,8 +75,9 @@ class DeformConv(Operator):
         displaced = offset.astype(carrier).reshape(batch, self.offset_groups, *kernel, rank, *outputs)
         factors = np.ones((batch, self.offset_groups, *kernel, *outputs), carrier) if mask is None \
             else mask.astype(carrier).reshape(batch, self.offset_groups, *kernel, *outputs)
-        images = x.astype(carrier).reshape(batch, self.offset_groups, -1, *spatial)
-        weights = w.astype(carrier).reshape(self.groups, -1, *w.shape[1:])
+        images = x.astype(carrier).reshape(
+            batch, self.offset_groups, x.shape[1] // self.offset_groups, *spatial)
+        weights = w.astype(carrier).reshape(self.groups, len(w) // self.groups, *w.shape[1:])
         sums = np.zeros((batch, self.groups, len(w) // self.groups, prod(outputs)), carrier)
         for tap in taps(kernel):
             positions = [self._grid(axis, tap[axis], outputs, dim) + displaced[_at_tap(*tap, axis)]

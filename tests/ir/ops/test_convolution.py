@@ -12,6 +12,7 @@ from dlc.ir.dims import Symbol, evaluate
 from dlc.ir.dtypes import DType
 from dlc.ir.operator import InferenceError
 from dlc.ir.ops.convolution import Conv, ConvTranspose, Pool
+from dlc.ir.ops.deformable import DeformConv
 from dlc.ir.ops.windows import output_extent, same_padding
 from dlc.ir.types import TensorType
 
@@ -77,6 +78,23 @@ def test_a_window_that_does_not_fit_at_run_time_is_an_error() -> None:
     pool = Pool("max", (5,), (1,), (1,), ((0, 0),))
     with pytest.raises((ShapeError, InferenceError)):
         pool.evaluate([np.zeros((1, 1, 3), np.float32)], int)
+
+
+@pytest.mark.parametrize("x, y", [((0, 4, 3, 5), (0, 6, 4, 6)), ((2, 4, 0, 5), (2, 6, 1, 6))])
+def test_transposed_convolutions_of_nothing(x: tuple[int, ...], y: tuple[int, ...]) -> None:
+    """No images, or none of their rows: what the kernel alone reaches is the bias."""
+    op = ConvTranspose((1, 1), (1, 1), ((0, 0), (0, 0)), (0, 0), 2)
+    operands = [np.zeros(x, np.float32), np.ones((4, 3, 2, 2), np.float32), np.arange(6, dtype=np.float32)]
+    (result,) = op.evaluate(operands, int)
+    assert result.shape == y and result.dtype == np.float32
+    np.testing.assert_array_equal(result, np.broadcast_to(operands[2].reshape(1, 6, 1, 1), y))
+
+
+def test_deformable_convolution_of_nothing() -> None:
+    op = DeformConv((1, 1), (1, 1), ((0, 0), (0, 0)), 1, 2)
+    shapes = [(0, 4, 5, 5), (6, 4, 2, 2), (0, 16, 4, 4)]
+    (result,) = op.evaluate([np.zeros(shape, np.float32) for shape in shapes], int)
+    assert result.shape == (0, 6, 4, 4)
 
 
 def test_integer_convolution_is_exact() -> None:
