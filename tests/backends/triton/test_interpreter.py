@@ -111,9 +111,9 @@ def test_conversions_round_to_nearest_even(target: DType, kind: str) -> None:
     x = np.resize(np.concatenate([exact, ties.astype(np.float32)]), 1 << 17)
     _, y = run(conversion(DType.F32, target, kind, x.size), (1,), x, np.zeros(x.size, target.numpy))
     limit = np.float32(ml_dtypes.finfo(target.numpy).max) if target.bits == 8 else np.float32(np.inf)
-    np.testing.assert_array_equal(
-        y.astype(np.float32), np.clip(x, -limit, limit).astype(y.dtype).astype("f4")
-    )
+    with np.errstate(invalid="ignore"):
+        expected = np.clip(x, -limit, limit).astype(y.dtype).astype(np.float32)
+        np.testing.assert_array_equal(y.astype(np.float32), expected)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_conversions_between_small_types() -> None:
     [
         "tl.store(y + i, v + v)",
         "tl.store(y + i, -v)",
-        "tl.store(y + i, tl.where(v > 0, v, v))",
+        "tl.store(y + i, tl.where(v > v, v, v))",
         "tl.store(y, tl.reduce(v, 0, larger))",
         "tl.store(y, tl.sum(v, axis=0))",
     ],
