@@ -127,6 +127,16 @@ class LpNormalization(OpRun):
             return (np.where(norm == 0, 0, x / norm).astype(x.dtype),)
 
 
+class Mean(OpRun):
+    """Of operands that broadcast; the evaluator adds all to a copy of the first."""
+
+    op_domain = ""
+
+    def _run(self, *operands: Array) -> tuple[Array]:
+        total = sum(operand.astype(np.float64) for operand in operands)
+        return (np.asarray(total / len(operands)).astype(operands[0].dtype),)
+
+
 class GlobalMaxPool(OpRun):
     """Over all spatial axes; the evaluator is right for two."""
 
@@ -188,7 +198,7 @@ def _narrowed(base: type[Any], name: str) -> type[Any]:
 def corrected_operators(model: onnx.ModelProto) -> list[type[Any]]:
     """The classes that replace the evaluator's own for this model's opset (argument `new_ops`)."""
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
-    corrected: list[type[Any]] = [Erf, Gelu, GlobalMaxPool, Loop, LpNormalization, MaxPool]
+    corrected: list[type[Any]] = [Erf, Gelu, GlobalMaxPool, Loop, LpNormalization, MaxPool, Mean]
     corrected += _reductions(opset)
     if 7 <= opset < 14:
         corrected.append(BatchNormalization)

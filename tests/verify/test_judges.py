@@ -147,6 +147,11 @@ def test_the_1_norm_is_of_absolute_values() -> None:
     assert reference(text, x=np.array([-3, 1], np.float32)).tolist() == [-0.75, 0.25]
 
 
+def test_the_first_operand_of_a_mean_broadcasts() -> None:
+    text = "g (float[1] x, float[2] y) => (float[2] z) { z = Mean (x, y) }"
+    assert reference(text, x=np.ones(1, np.float32), y=np.array([3, 4], np.float32)).tolist() == [2, 2.5]
+
+
 def test_global_pooling_of_one_axis() -> None:
     text = "g (float[1,2,3] x) => (float[1,2,1] y) { y = GlobalMaxPool (x) }"
     y = reference(text, x=np.arange(6, dtype=np.float32).reshape(1, 2, 3))
