@@ -353,6 +353,15 @@ def test_variadic(op_type: str, count: int, opset: int) -> None:
     check_node(op_type, operands, opset=opset, reference=op_type != "Mean" or opset < 8)
 
 
+@pytest.mark.parametrize("op_type", ["Max", "Min", "Sum", "Mean"])
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_variadic_operators_do_not_broadcast_before_opset_8(op_type: str, symbolic: bool) -> None:
+    operands = [np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)]
+    model = one_node_model(op_type, operands, opset=7, symbolic=symbolic)
+    with pytest.raises((ModelError, InputError), match=r"axis 1 of operand 1|is needed"):
+        run_evaluator(model, {"x0": operands[0], "x1": operands[1]})
+
+
 @pytest.mark.parametrize("op_type", ["Max", "Min"])
 @pytest.mark.parametrize("dtype", [np.int32, np.uint64, np.float16])
 def test_variadic_of_other_types(op_type: str, dtype: type) -> None:

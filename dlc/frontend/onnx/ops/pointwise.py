@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 from dlc.frontend.onnx.context import NodeContext
-from dlc.frontend.onnx.operands import broadcast_operands, limited_broadcast_operands
+from dlc.frontend.onnx.operands import broadcast_operands, limited_broadcast_operands, require_shape
 from dlc.frontend.onnx.registry import importer
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
@@ -111,8 +111,12 @@ for _op_type, _fn in _VARIADIC.items():
 
 
 def _fold(ctx: NodeContext, fn: str) -> Value:
-    """All operands combined from left to right; a single one is itself."""
-    operands = broadcast_operands(ctx, *(ctx.required(index) for index in range(max(1, len(ctx.operands)))))
+    """All operands combined from left to right; a single one is itself. They broadcast since opset 8."""
+    operands = [ctx.required(index) for index in range(max(1, len(ctx.operands)))]
+    if ctx.opset < 8:
+        for index, operand in enumerate(operands):
+            require_shape(ctx, operand, operands[0].tensor.shape, f"operand {index}")
+    broadcast_operands(ctx, *operands)
     return functools.reduce(lambda left, right: ctx.add(Binary(fn), left, right), operands)
 
 
