@@ -18,6 +18,7 @@ from dlc.backends.triton.resources import Resources, measure
 from dlc.errors import InternalError, UnsupportedError
 from dlc.ir.dtypes import DType
 from dlc.runtime.cache import Cache
+from dlc.runtime.cuda.module import KernelBinary
 from dlc.target import resolve_gpu
 from tests.helpers.gpu_kernels import attention, gelu, kernel, matmul, softmax
 
@@ -104,6 +105,25 @@ def test_a_binary_travels_as_data_and_as_bytes() -> None:
     assert GpuBinary.from_dict(data, binary.code, binary.assembly) == binary
     assert GpuBinary.from_bytes(memoryview(binary.to_bytes())) == binary
     assert ".target sm_90a" in binary.assembly
+
+
+@pytest.mark.parametrize("index", ["i32", "i64"])
+def test_the_cubin_takes_what_the_runtime_passes(index: str) -> None:
+    function = dataclasses.replace(POINTWISE["gelu-bf16"], index=index)
+    binary = compile_function(function, resolve_gpu(SM90))
+    kernel_binary = KernelBinary(
+        entry=binary.entry,
+        code=binary.code,
+        shared=binary.shared_bytes,
+        num_warps=binary.num_warps,
+        num_ctas=binary.num_ctas,
+        parameters=binary.parameters,
+        scratch=binary.scratch_bytes,
+        scratch_alignment=binary.scratch_alignment,
+        arch=f"sm_{binary.arch}",
+    )
+    types = [parameter.type for parameter in kernel_binary.check()]
+    assert types == ["*bf16", "*bf16", index, "*scratch", "*profile"]
 
 
 def test_equal_functions_give_equal_binaries_wherever_their_text_lies(
