@@ -56,8 +56,10 @@ class Collector:
 
     def __call__(self, state: RunState) -> dict[int, Any]:
         """The outputs by position; to be called while `state` lasts."""
-        env = dict(zip(self._symbols, state.symbols))
-        made: dict[int, Any] = {entry.output: self._array(entry, env, state) for entry in self._entries}
+        made: dict[int, Any] = {}
+        if self._entries:
+            env = dict(zip(self._symbols, state.symbols))
+            made = {entry.output: self._array(entry, env, state) for entry in self._entries}
         if self._objects:
             assert isinstance(state.host, HostRunner)
             made |= {index: state.host.result(slot) for index, slot in self._objects.items()}

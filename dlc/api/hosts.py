@@ -82,10 +82,14 @@ class HostRunner:
     """Takes the steps of one run at a time, called by native code."""
 
     def __init__(self, plan: HostPlan) -> None:
-        self._plan = plan
         self._inputs = [slot for slot in plan.inputs if slot >= 0]
-        self._table: list[Any] = []
-        self.end()
+        self._initial = [plan.constants.get(slot) for slot in range(plan.slots)]
+        self._table: list[Any] = self._initial.copy()
+        self._numbers = ctypes.c_int64 * max(1, len(plan.symbols))
+        self._steps = {
+            number: _Evaluation(step, plan.symbols) if isinstance(step, Evaluate) else step
+            for number, step in plan.steps.items()
+        }
 
     def begin(self, objects: Sequence[Any]) -> None:
         """Begin a run with these inputs, those of the model that are objects."""
@@ -94,7 +98,7 @@ class HostRunner:
 
     def end(self) -> None:
         """Forget the objects of a run."""
-        self._table = [self._plan.constants.get(slot) for slot in range(self._plan.slots)]
+        self._table = self._initial.copy()
 
     def result(self, slot: int) -> Any:
         """What the run has left in an entry of the table, for the caller to keep."""
@@ -102,39 +106,52 @@ class HostRunner:
 
     def __call__(self, step: int, buffers: int, symbols: int) -> None:
         """Take step number `step`; its tensors lie at the addresses that stand at `buffers`."""
-        match self._plan.steps[step]:
-            case Evaluate() as evaluation:
-                self._evaluate(evaluation, buffers, symbols)
+        numbers = self._numbers.from_address(symbols)
+        match self._steps[step]:
+            case _Evaluation() as evaluation:
+                evaluation(self._table, buffers, numbers)
             case Measure(slot, axis, symbol):
-                self._numbers(symbols)[symbol] = self._table[slot].shape[axis]
+                numbers[symbol] = self._table[slot].shape[axis]
             case Refer(source, target, row):
                 element = self._table[source]
                 if row is not None:
-                    element = with_row(self._table[target], self._numbers(symbols)[row], element)
+                    element = with_row(self._table[target], numbers[row], element)
                 self._table[target] = element
 
-    def _numbers(self, symbols: int) -> Any:
-        """The numbers of the symbols, in memory."""
-        return (ctypes.c_int64 * max(1, len(self._plan.symbols))).from_address(symbols)
 
-    def _evaluate(self, step: Evaluate, buffers: int, symbols: int) -> None:
-        env = dict(zip(self._plan.symbols, self._numbers(symbols), strict=False))
-        tensors = [o for o in (*step.inputs, *step.outputs) if o is not None and o.slot is None]
-        table = (ctypes.c_void_p * len(tensors)).from_address(buffers)
-        views = iter([_view(o, pointer or 0, env) for o, pointer in zip(tensors, table, strict=True)])
+class _Evaluation:
+    """An `Evaluate` that is ready to be repeated.
+
+    It keeps the arrays over its tensors: they are those of the next time, too, where neither the addresses
+    nor the numbers of the symbols differ.
+    """
+
+    def __init__(self, step: Evaluate, symbols: tuple[str, ...]) -> None:
+        self._step = step
+        self._symbols = symbols
+        self._tensors = [o for o in (*step.inputs, *step.outputs) if o is not None and o.slot is None]
+        self._addresses = ctypes.c_void_p * len(self._tensors)
         # What becomes part of an object must not change with the memory that it came from.
-        copies = any(operand.slot is not None for operand in step.outputs)
-        inputs = [None if o is None else self._operand(o, views, copies) for o in step.inputs]
+        self._copies = any(operand.slot is not None for operand in step.outputs)
+        self._key: tuple[list[int | None], list[int]] | None = None
+        self._views: list[np.ndarray[Any, Any]] = []
+
+    def __call__(self, table: list[Any], buffers: int, numbers: Any) -> None:
+        """Evaluate on objects of `table` and the tensors at the addresses that stand at `buffers`, where the
+        symbols have these `numbers`."""
+        step, values = self._step, numbers[:]
+        views = iter(self._tensors_at(self._addresses.from_address(buffers)[:], values))
+        inputs = [None if o is None else self._operand(o, table, views) for o in step.inputs]
 
         def dim(extent: Dim) -> int:
-            return evaluate(extent, env)
+            return evaluate(extent, self._env(values))
 
         try:
             with np.errstate(all="ignore"):
                 results = step.op.evaluate(inputs, dim)
             for operand, result in zip(step.outputs, results, strict=True):
                 if operand.slot is not None:
-                    self._table[operand.slot] = result
+                    table[operand.slot] = result
                 else:
                     _store(next(views), result)
         except Error as error:
@@ -147,11 +164,22 @@ class HostRunner:
                 f"a host step failed: {type(error).__name__}: {printable(str(error))}", node=step.node
             ) from error
 
-    def _operand(self, operand: Operand, views: Iterator[np.ndarray[Any, Any]], copies: bool) -> Any:
+    def _env(self, numbers: list[int]) -> dict[str, int]:
+        return dict(zip(self._symbols, numbers, strict=False))
+
+    def _tensors_at(self, addresses: list[int | None], numbers: list[int]) -> list[np.ndarray[Any, Any]]:
+        key = (addresses, numbers)
+        if key != self._key:
+            env = self._env(numbers)
+            self._views = [_view(o, pointer or 0, env) for o, pointer in zip(self._tensors, addresses)]
+            self._key = key
+        return self._views
+
+    def _operand(self, operand: Operand, table: list[Any], views: Iterator[np.ndarray[Any, Any]]) -> Any:
         if operand.slot is not None:
-            return self._table[operand.slot]
+            return table[operand.slot]
         view = next(views)
-        return view.copy() if copies else view
+        return view.copy() if self._copies else view
 
 
 def _view(operand: Operand, pointer: int, env: Mapping[str, int]) -> np.ndarray[Any, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ctypes import addressof, c_int64, c_void_p, cast
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -108,8 +108,7 @@ class Binding:
     output_shapes: tuple[tuple[int, ...], ...]
 
 
-@dataclass(frozen=True)
-class RunState:
+class RunState(NamedTuple):
     """What a run left in its context: the values of all symbols, those known from the start first,
     (address, bytes) of each growing storage, and what took the host steps."""
 
@@ -503,8 +502,9 @@ class _Slot:
 
     def state(self) -> RunState:
         """What the last run left here."""
-        storages = tuple((storage.address or 0, storage.bytes) for storage in self._storages)
-        return RunState(tuple(self.symbols), storages[: self.context.storage_count], self.host)
+        used = self._storages[: self.context.storage_count]
+        storages = tuple([(storage.address or 0, storage.bytes) for storage in used])
+        return RunState(tuple(self.symbols), storages, self.host)
 
     def load(self, binding: Binding, poison: bool) -> None:
         """Take over the symbols of `binding`, with an arena that is large enough."""

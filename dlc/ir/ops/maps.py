@@ -29,8 +29,12 @@ class StringIndex(StringOperator):
         return (TensorType(DType.I64, string_operand(inputs).shape),)
 
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
-        positions, absent = _positions(self.keys), len(self.keys)
+        positions, absent = self._positions, len(self.keys)
         return (mapped(lambda text: positions.get(text, absent), given(inputs[0]), np.int64),)
+
+    @functools.cached_property
+    def _positions(self) -> dict[str, int]:
+        return {key: position for position, key in enumerate(self.keys)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,18 +52,12 @@ class StringAt(StringOperator):
     def evaluate(self, inputs: Sequence[Array | None], dim: EvaluateDim) -> tuple[Array, ...]:
         positions = given(inputs[0])
         result = np.empty(positions.shape, object)
-        result[...] = _table(self.texts)[positions]
+        result[...] = self._table[positions]
         return (result,)
 
-
-@functools.lru_cache(64)
-def _table(texts: tuple[str, ...]) -> Array:
-    return np.array([*texts, None], object)[:-1]
-
-
-@functools.lru_cache(64)
-def _positions(keys: tuple[str, ...]) -> dict[str, int]:
-    return {key: position for position, key in enumerate(keys)}
+    @functools.cached_property
+    def _table(self) -> Array:
+        return np.array([*self.texts, None], object)[:-1]
 
 
 @dataclasses.dataclass(frozen=True)
