@@ -59,8 +59,8 @@ def constant(value: float | int | bool, dtype: DType) -> str:
     with np.errstate(over="ignore"):
         rounded = np.asarray(value, np.float64).astype(dtype.numpy)
     number = float(rounded)
-    # Some versions of Triton lose the sign of a zero, and have no constants of 8 bits.
-    if dtype.bits == 8 or (number == 0 and math.copysign(1, number) < 0):
+    # Triton 3.6 loses the sign of a zero, has no constants of 8 bits, and does not interpret those of bf16.
+    if dtype.bits == 8 or dtype is DType.BF16 or (number == 0 and math.copysign(1, number) < 0):
         bits = int(rounded.view(f"u{dtype.itemsize}"))
         return f"tl.full((), {bits}, tl.uint{dtype.bits}).to({held}, bitcast=True)"
     literal = repr(number) if math.isfinite(number) else f'float("{number}")'

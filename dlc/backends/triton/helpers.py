@@ -202,8 +202,16 @@ def to_f8e4m3fn(x, beyond: tl.constexpr):
 @triton.jit
 def to_f8e5m2(x, beyond: tl.constexpr):
     """An f32 rounded once, half to even; the magnitude `beyond` has the code of what is too large."""
-    code = x.to(tl.float8e5).to(tl.uint8, bitcast=True)
-    return tl.where(tl.abs(x) >= 61440.0, (code & 128) | beyond, code).to(tl.float8e5, bitcast=True)
+    # By arithmetic: Triton 3.6 rounds otherwise on GPUs before sm_89.
+    bits = x.to(tl.int32, bitcast=True)
+    magnitude = bits & 0x7FFFFFFF
+    # Of 23 bits of the fraction 21 go, and the biases of the exponents differ by 112.
+    normal = ((magnitude + 0xFFFFF + ((magnitude >> 21) & 1)) >> 21) - 448
+    # The unit in the last place of numbers from 128 on is that of denormals, 2^-16.
+    denormal = (tl.abs(x) + 128.0).to(tl.int32, bitcast=True) - 0x43000000
+    code = tl.where(magnitude < 0x38800000, denormal, normal)
+    code = tl.where(tl.abs(x) >= 61440.0, beyond, tl.where(x == x, code, 0x7E))
+    return (((bits >> 24) & 0x80) | code).to(tl.uint8).to(tl.float8e5, bitcast=True)
 '''
 
 _INDICES = '''

@@ -48,10 +48,17 @@ _BITWISE = {"and": "&", "or": "|", "xor": "^"}
 _COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 
+def _has_bits(dtype: DType) -> bool:
+    """Whether there are bitwise functions of `dtype`."""
+    return dtype is DType.BOOL or (dtype.is_integer and is_arithmetic(dtype))
+
+
 def unary(fn: str, dtype: DType, operand: str) -> str:
     """The function `fn` of expr.UNARY, of an operand of `dtype`."""
-    if fn == "not" and (dtype is DType.BOOL or (dtype.is_integer and is_arithmetic(dtype))):
-        return f"(~{operand})"
+    if fn == "not" and _has_bits(dtype):
+        # Triton 3.6 does not interpret ~ of unsigned numbers.
+        ones = 2**dtype.bits - 1
+        return f"({operand} ^ {ones})" if dtype.kind is Kind.UNSIGNED else f"(~{operand})"
     if is_arithmetic(dtype):
         text = _float_unary(fn, dtype, operand) if dtype.is_float else _integer_unary(fn, dtype, operand)
         if text is not None:
@@ -96,7 +103,7 @@ def _integer_unary(fn: str, dtype: DType, x: str) -> str | None:
 
 def binary(fn: str, dtype: DType, left: str, right: str) -> str:
     """The function `fn` of expr.BINARY, of two operands of `dtype`."""
-    if fn in _BITWISE and (dtype is DType.BOOL or (dtype.is_integer and is_arithmetic(dtype))):
+    if fn in _BITWISE and _has_bits(dtype):
         return f"({left} {_BITWISE[fn]} {right})"
     if is_arithmetic(dtype):
         if fn in _OPERATORS:
