@@ -214,7 +214,7 @@ class Emitter:
         builder = self.builder
         value = self.value(entry, mask)
         good = builder.assign("m", f"({value} >= 0) & ({value} < {builder.dim(extent)})")
-        bad = " & ".join((*allowed, f"~{good}"))
+        bad = " & ".join((*allowed, f"({good} == 0)"))
         builder.line(f"index_fault({builder.fault()}, {bad})")
         symbol = builder.variable("i", f"tl.where({good}, {value}, 0).to(tl.{_INDEX[builder.index]})")
         return symbol, good

@@ -110,12 +110,13 @@ def _interpreting(kernel: Any, pointers: Sequence[Array]) -> Iterator[tuple[Call
     from triton.language.extra import libdevice
     from triton.runtime import interpreter
 
-    from dlc.backends.triton.interpreter_builder import Builder, libdevice_function
+    from dlc.backends.triton.interpreter_builder import Builder, libdevice_function, reduce_by_halves
 
     builder = Builder([(array.ctypes.data, array.ctypes.data + array.nbytes) for array in pointers])
     namespaces = [tl, tl.core, tl.math, tl.standard, tl.random]
     classes = [tl.tensor, tl.dtype, tl.condition, tl.core.tensor_descriptor_base]
-    internals = [interpreter, interpreter.InterpretedFunction, interpreter.ReduceScanOpInterface]
+    internals = [interpreter, interpreter.InterpretedFunction]
+    internals += [interpreter.ReduceScanOpInterface, interpreter.ReduceOps]
     with (
         _restored([*namespaces, *classes, *internals, interpreter.interpreter_semantic, libdevice]),
         _restored_globals(kernel),
@@ -128,6 +129,7 @@ def _interpreting(kernel: Any, pointers: Sequence[Array]) -> Iterator[tuple[Call
         interpreter.ReduceScanOpInterface.check_tensor = _checked(
             interpreter.ReduceScanOpInterface.check_tensor
         )
+        interpreter.ReduceOps.generic_reduce = reduce_by_halves
         for namespace in namespaces:
             _interpret_helpers(vars(namespace), functools.partial(setattr, namespace))
             _name_internals(vars(namespace))

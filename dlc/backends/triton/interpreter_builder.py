@@ -87,6 +87,10 @@ class Builder(InterpreterBuilder):  # type: ignore[misc]
         _refuse_small("fma", x, y, z)
         return super().create_fma(x, y, z)
 
+    def create_splat(self, ret_ty: Any, arg: Any) -> Any:
+        """A block of one number; a bool stays one."""
+        return TensorHandle(np.full(ret_ty.shape, arg.data.item(), arg.data.dtype), arg.dtype.scalar)
+
     # Memory
 
     def create_masked_load(self, ptrs: Any, mask: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -139,6 +143,28 @@ def _bits(numbers: np.ndarray[Any, Any], small: np.dtype[Any]) -> np.ndarray[Any
         wide = np.clip(wide, -largest, largest)
     bits: np.ndarray[Any, Any] = wide.astype(small).view(np.uint16 if small.itemsize == 2 else np.uint8)
     return bits
+
+
+def reduce_by_halves(self: Any, operands: Sequence[Any]) -> list[Any]:
+    """What stands for `ReduceOps.generic_reduce`, which combines numbers one by one: whole arrays at once."""
+    axis = 0 if self.axis is None else self.axis
+    dtypes = [operand.dtype for operand in operands]
+    arrays = [operand.handle.data for operand in operands]
+    rank = arrays[0].ndim
+    if self.axis is None:
+        arrays = [array.reshape(-1) for array in arrays]
+    arrays = [np.moveaxis(array, axis, 0) for array in arrays]
+    while len(arrays[0]) > 1:
+        half = len(arrays[0]) // 2
+        parts = [array[:half] for array in arrays] + [array[half:] for array in arrays]
+        combined = self.combine_fn.fn(*map(self.to_tensor, parts, (*dtypes, *dtypes)))
+        combined = combined if isinstance(combined, tuple) else (combined,)
+        arrays = [each.handle.data.reshape(parts[0].shape) for each in combined]
+    results = [array[0] for array in arrays]
+    if self.keep_dims:
+        shape = [1] * rank if self.axis is None else None
+        results = [r.reshape(shape) if shape else np.expand_dims(r, axis) for r in results]
+    return [self.to_tensor(result, dtype) for result, dtype in zip(results, dtypes)]
 
 
 def _refuse_small(operation: Any, *operands: Any) -> None:
