@@ -2,8 +2,8 @@
 
 Floats of 16 and 8 bits are converted to and from f32 (f64 to f16 directly). Triton rounds to nearest even
 (but see `to_f8e5m2`). What lies beyond the range of an 8-bit float is set apart: Triton's conversion may
-saturate or not. A float out of the range of an integer type is never given to Triton's conversion, which leaves
-it undefined.
+saturate or not. A float out of the range of an integer type is never given to Triton's conversion, which
+leaves it undefined.
 """
 
 from __future__ import annotations

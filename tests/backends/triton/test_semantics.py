@@ -29,6 +29,7 @@ from dlc.ir.dtypes import DType
 from dlc.lowering import scalar
 from dlc.lowering.expr import BINARY, COMPARE, UNARY, CastMode
 from dlc.lowering.verify_types import is_arithmetic
+from tests.backends.triton import ptx
 
 pytest.importorskip("triton")
 from dlc.backends.triton.interpreter import interpret
@@ -48,16 +49,21 @@ ULPS = {"erf": 1, "exp": 3, "log": 4, "log1p": 3, "sigmoid": 4, "softplus": 4, "
 ULPS |= dict.fromkeys("sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh".split(), 4)
 #: The NumPy meaning overflows on the way, to a result below the least normal number.
 UNDERFLOWING = frozenset({"sigmoid"})
+#: Functions whose code for f64 calls others, which the emulator does not.
+CALLING = frozenset({"sin", "cos", "tan", "pow"})
 
 
 # -- running source --------------------------------------------------------------------------------
 
 
 def module(
-    outputs: Sequence[tuple[str, DType]], inputs: Sequence[tuple[str, DType]], points: int = POINTS
+    outputs: Sequence[tuple[str, DType]],
+    inputs: Sequence[tuple[str, DType]],
+    points: int,
+    place: str | None = None,
 ) -> TritonFunction:
-    """A function of one program that stores each output text, over `inputs`, to a parameter of its own."""
-    lines = [f"i = tl.arange(0, {points})"]
+    """A function that stores each output text, over `inputs` at `place`, to a parameter of its own."""
+    lines = [f"i = {place or f'tl.arange(0, {points})'}"]
     for name, dtype in inputs:
         lines.append(f"{name} = tl.load(p_{name} + i)" + (" != 0" if dtype is DType.BOOL else ""))
     for number, (text, dtype) in enumerate(outputs):
@@ -194,10 +200,14 @@ def test_functions_of_one_operand(dtype: DType) -> None:
     assert found.keys() == (UNARY - {"not"} if dtype.is_float else expected_of_integers(dtype))
     outputs = [(text, DType.BOOL if fn == "is_nan" else dtype) for fn, text in found.items()]
     for fn, got in zip(found, interpreted(outputs, [("x", x)])):
-        want = scalar.unary(fn, x)
-        if fn in UNDERFLOWING:
-            got = np.where(np.abs(got) < np.finfo(got.dtype).tiny, want, got)
-        assert_equal(got, want, f"{fn} of {dtype.text}", [x], ULPS.get(fn, 0))
+        check_unary(fn, x, got)
+
+
+def check_unary(fn: str, x: Array, got: Array) -> None:
+    want = scalar.unary(fn, x)
+    if fn in UNDERFLOWING:
+        got = np.where(np.abs(got) < np.finfo(got.dtype).tiny, want, got)
+    assert_equal(got, want, f"{fn} of {x.dtype}", [x], ULPS.get(fn, 0))
 
 
 def expected_of_integers(dtype: DType) -> set[str]:
@@ -214,10 +224,14 @@ def test_functions_of_two_operands(dtype: DType) -> None:
     assert found.keys() == every
     outputs = [(text, dtype) for text in found.values()]
     for fn, got in zip(found, interpreted(outputs, [("x", x), ("y", y)])):
-        want = scalar.binary(fn, x, y)
-        if dtype.is_float and fn in ("max", "min"):
-            got, want = got + 0.0, want + 0.0  # zeros of either sign
-        assert_equal(got, want, f"{fn} of {dtype.text}", [x, y], ULPS.get(fn, 0))
+        check_binary(fn, x, y, got)
+
+
+def check_binary(fn: str, x: Array, y: Array, got: Array) -> None:
+    want = scalar.binary(fn, x, y)
+    if x.dtype.kind == "f" and fn in ("max", "min"):
+        got, want = got + 0.0, want + 0.0  # zeros of either sign
+    assert_equal(got, want, f"{fn} of {x.dtype}", [x, y], ULPS.get(fn, 0) if x.dtype.kind == "f" else 0)
 
 
 @pytest.mark.parametrize("dtype", [*NUMBERS, DType.BOOL], ids=repr)
@@ -253,11 +267,15 @@ def test_conversions(source: DType) -> None:
     wanted = casts(source)
     outputs = [(cast(source, target, mode, "x"), target) for target, mode in wanted]
     for (target, mode), got in zip(wanted, interpreted(outputs, [("x", x)])):
-        if mode is CastMode.BITS and target is DType.BOOL:
-            want = x.view(np.uint8) != 0  # what other bytes than 0 and 1 are is nobody's concern
-        else:
-            want = scalar.convert(x, source, target, mode)
-        assert_equal(got, want, f"{target.text}.{mode.value} of {source.text}", [x])
+        check_cast(source, target, mode, x, got)
+
+
+def check_cast(source: DType, target: DType, mode: CastMode, x: Array, got: Array) -> None:
+    if mode is CastMode.BITS and target is DType.BOOL:
+        want = x.view(np.uint8) != 0  # what other bytes than 0 and 1 are is nobody's concern
+    else:
+        want = scalar.convert(x, source, target, mode)
+    assert_equal(got, want, f"{target.text}.{mode.value} of {source.text}", [x])
 
 
 @pytest.mark.parametrize("dtype", HELD, ids=repr)
@@ -316,7 +334,8 @@ def test_libdevice_has_what_is_called() -> None:
     from triton.language.extra import libdevice
 
     texts = [*HELPERS.values()]
-    texts += [text for dtype in NUMBERS for text, _ in all_functions(dtype)]
+    texts += [text for dtype in NUMBERS for _, text in functions(dtype, UNARY, ["x"])]
+    texts += [text for dtype in NUMBERS for _, text in functions(dtype, BINARY, ["x", "y"])]
     texts += [cast(source, target, mode, "x") for source in HELD for target, mode in casts(source)]
     called = {name for text in texts for name in re.findall(r"libdevice\.(\w+)", text)}
     assert called == LIBDEVICE
@@ -327,7 +346,7 @@ def test_libdevice_has_what_is_called() -> None:
 
 
 def compiled(function: TritonFunction, capability: int) -> str:
-    """The PTX of a function of 32 points for one warp; raises where Triton does not compile it."""
+    """The PTX of a function for one warp; raises where Triton does not compile it."""
     import triton
     from triton.backends.compiler import GPUTarget
 
@@ -338,28 +357,71 @@ def compiled(function: TritonFunction, capability: int) -> str:
     return str(result.asm["ptx"])
 
 
-def all_functions(dtype: DType) -> list[tuple[str, DType]]:
-    """Every function and comparison of `dtype`, of x and y."""
-    outputs = [(text, DType.BOOL if fn == "is_nan" else dtype) for fn, text in functions(dtype, UNARY, ["x"])]
-    outputs += [(text, dtype) for _, text in functions(dtype, BINARY, ["x", "y"])]
-    return outputs + [(compare(fn, dtype, "x", "y"), DType.BOOL) for fn in sorted(COMPARE)]
+def emulated(
+    outputs: Sequence[tuple[str, DType]], inputs: Sequence[tuple[str, Array]], capability: int
+) -> list[Array]:
+    """What the code compiled for GPUs of `capability` computes for each output text."""
+    types = [(name, scalar_type(array)) for name, array in inputs]
+    points = len(inputs[0][1])
+    results = [np.zeros(points, dtype.numpy) for _, dtype in outputs]
+    function = module(outputs, types, 32, "tl.program_id(0) * 32 + tl.arange(0, 32)")
+    ptx.run(compiled(function, capability), [array for _, array in inputs] + results, points // 32)
+    return results
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("dtype", NUMBERS, ids=repr)
-def test_functions_compile(dtype: DType, capability: int) -> None:
-    ptx = compiled(module(all_functions(dtype), [("x", dtype), ("y", dtype)], 32), capability)
-    assert ".entry main(" in ptx
+@pytest.mark.parametrize("dtype", [*NUMBERS, DType.BOOL], ids=repr)
+def test_compiled_functions(dtype: DType) -> None:
+    x, y = pairs_of(dtype)
+    left_out = CALLING if dtype is DType.F64 else frozenset()
+    one = dict(functions(dtype, UNARY - left_out, ["x"]))
+    two = dict(functions(dtype, BINARY - left_out, ["x", "y"]))
+    comparisons = ["eq", "ne"] if dtype is DType.BOOL else sorted(COMPARE)
+    outputs = [(text, DType.BOOL if fn == "is_nan" else dtype) for fn, text in one.items()]
+    outputs += [(text, dtype) for text in two.values()]
+    outputs += [(compare(fn, dtype, "x", "y"), DType.BOOL) for fn in comparisons]
+    results = iter(emulated(outputs, [("x", x), ("y", y)], 90))
+    for fn in one:
+        check_unary(fn, x, next(results))
+    for fn in two:
+        check_binary(fn, x, y, next(results))
+    for fn in comparisons:
+        assert_equal(next(results), scalar.compare(fn, x, y), f"{fn} of {dtype.text}", [x, y])
 
 
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("source", HELD, ids=repr)
-def test_conversions_compile(source: DType, capability: int) -> None:
-    wanted = [(cast(source, target, mode, "x"), target) for target, mode in casts(source)]
-    wanted.append((select("c", "x", constant(1, source)), source))
-    if capability < 89:
-        if source is DType.F8E4M3FN:
-            pytest.skip("GPUs before sm_89 have no f8e4m3fn")
-        wanted = [(text, target) for text, target in wanted if target is not DType.F8E4M3FN]
-    ptx = compiled(module(wanted, [("x", source), ("c", DType.BOOL)], 32), capability)
-    assert ".entry main(" in ptx
+def test_compiled_conversions(source: DType, capability: int) -> None:
+    if capability < 89 and source is DType.F8E4M3FN:
+        pytest.skip("GPUs before sm_89 have no f8e4m3fn")
+    x = convertible(source)
+    wanted = [c for c in casts(source) if capability >= 89 or c[0] is not DType.F8E4M3FN]
+    outputs = [(cast(source, target, mode, "x"), target) for target, mode in wanted]
+    outputs.append((select("(i % 2 == 0)", "x", constant(1, source)), source))
+    *converted, selected = emulated(outputs, [("x", x)], capability)
+    for (target, mode), got in zip(wanted, converted):
+        check_cast(source, target, mode, x, got)
+    ones = np.ones(len(x), source.numpy)
+    assert selected.tobytes() == np.where(np.arange(len(x)) % 2 == 0, x, ones).tobytes()
+
+
+@pytest.mark.parametrize("dtype", [DType.F64, DType.F32, DType.I64, DType.U8], ids=repr)
+def test_functions_compile_for_older_gpus(dtype: DType) -> None:
+    outputs = [(text, DType.BOOL if fn == "is_nan" else dtype) for fn, text in functions(dtype, UNARY, ["x"])]
+    outputs += [(text, dtype) for _, text in functions(dtype, BINARY, ["x", "y"])]
+    assert ".target sm_80" in compiled(module(outputs, [("x", dtype), ("y", dtype)], 32), 80)
+
+
+def test_compiled_divisions_and_roots_round_to_nearest() -> None:
+    dtype = DType.F32
+    texts = [binary("div", dtype, "x", "y"), unary("sqrt", dtype, "x"), unary("reciprocal", dtype, "x")]
+    code = compiled(module([(text, dtype) for text in texts], [("x", dtype), ("y", dtype)], 32), 90)
+    instructions = set(re.findall(r"\b(?:div|rcp|sqrt)\.[\w.]+", code))
+    assert instructions == {"div.rn.f32", "sqrt.rn.f32"}
+
+
+def test_the_emulator_tells_wrong_code() -> None:
+    x, y = pairs_of(DType.I8)
+    (got,) = emulated([("x // tl.where(y == 0, 1, y)", DType.I8)], [("x", x), ("y", y)], 90)
+    differs = got != scalar.binary("div", x, y)
+    assert differs.any()
+    assert set(y[differs].tolist()) <= {0, -1}
