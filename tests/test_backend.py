@@ -34,6 +34,18 @@ def test_part_of_the_suite() -> None:
     assert result.testsRun == len(names) and not result.skipped
 
 
+def test_the_script_of_the_scoreboard() -> None:
+    """The public scoreboard hands the module itself to BackendTest."""
+    backend_test = onnx.backend.test.BackendTest(dlc.backend, __name__)
+    backend_test.include(r"test_(abs|sequence_insert_at_front|string_concat)_")
+    case = backend_test.test_cases["OnnxBackendNodeModelTest"]
+    result = unittest.TestResult()
+    for name in ("abs_cpu", "sequence_insert_at_front_cpu", "string_concat_cpu", "abs_cuda"):
+        case(f"test_{name}").run(result)
+    assert not result.errors and not result.failures, [*result.errors, *result.failures][0][1]
+    assert [test.id().rpartition(".")[2] for test, _ in result.skipped] == ["test_abs_cuda"]
+
+
 def test_the_suite_sees_a_wrong_engine() -> None:
     class Wrong(dlc.backend.DlcBackend):
         @classmethod

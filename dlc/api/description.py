@@ -22,7 +22,9 @@ KEY = "description"
 
 @dataclass(frozen=True)
 class Description:
-    """The fields of a ModelProto that describe the model; `dims` gives ONNX's name of each named symbol."""
+    """The fields of a ModelProto that describe the model; `dims` gives ONNX's name of each named symbol, and
+    `defaults` are the inputs with values in the model, which are compiled in.
+    """
 
     producer: str = ""
     domain: str = ""
@@ -30,6 +32,7 @@ class Description:
     text: str = ""
     properties: Mapping[str, str] = field(default_factory=dict)
     dims: Mapping[str, str] = field(default_factory=dict)
+    defaults: tuple[str, ...] = ()
 
 
 def describe_model(model: ImportedModel) -> Description:
@@ -49,6 +52,7 @@ def describe_model(model: ImportedModel) -> Description:
         data.description,
         dict(sorted(data.properties.items())),
         dict(sorted(named)),
+        data.defaults,
     )
 
 

@@ -103,6 +103,52 @@ def test_run_with_ort_values(ort: ModuleType, session: Any) -> None:
     assert z.is_tensor() and z.has_value() and not z.is_sparse_tensor() and not z.is_tensor_sequence()
 
 
+def test_unknown_names(session: Any) -> None:
+    with pytest.raises(Exception, match="nope"):
+        session.run(["nope"], affine_inputs())
+    with pytest.raises(Exception, match=r".+"):
+        session.run("y", affine_inputs())
+    first, second = session.run(("y", "y"), affine_inputs())
+    close(first, second)
+
+
+def test_absent_optional(ort: ModuleType) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> g (optional(float[n]) x) => (optional(float[n]) y)'
+        " { y = Identity (x) }"
+    )
+    optional = ort.InferenceSession(model.SerializeToString())
+    assert optional.run(None, {"x": None}) == [None]
+    close(optional.run(None, {"x": np.ones(2, np.float32)})[0], [1, 1])
+
+
+def test_strings(ort: ModuleType) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> g (string[n] x) => (string[n] y) { y = Identity (x) }'
+    )
+    (found,) = ort.InferenceSession(model.SerializeToString()).run(None, {"x": np.array(["a", "b"])})
+    assert found.dtype == object and list(found) == ["a", "b"]
+
+
+def test_arguments_of_the_constructor(ort: ModuleType) -> None:
+    options = ort.SessionOptions()
+    options.inter_op_num_threads, options.execution_mode = 2, ort.ExecutionMode.ORT_PARALLEL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    ort.set_default_logger_severity(3)
+    session = ort.InferenceSession(
+        BYTES, options, ["CPUExecutionProvider"], provider_options=[{}], enable_fallback=False
+    )
+    close(session.run(["y"], affine_inputs())[0], affine_outputs(**affine_inputs())[0])
+    assert isinstance(session.get_modelmeta(), ort.ModelMetadata)
+    assert "CPUExecutionProvider" in ort.get_all_providers()
+
+
+def test_sources_that_are_none(ort: ModuleType, tmp_path: Path) -> None:
+    for source in (None, b"", b"no model", str(tmp_path / "absent.onnx")):
+        with pytest.raises(Exception, match=r".+"):
+            ort.InferenceSession(source, providers=["CPUExecutionProvider"])
+
+
 def test_missing_input_is_a_value_error(session: Any) -> None:
     with pytest.raises(ValueError, match="missing"):
         session.run(None, {"x": affine_inputs()["x"]})
@@ -245,6 +291,44 @@ def test_expressions_over_names() -> None:
         f'<ir_version: 8, opset_import: ["" : 17]> g (float[n] x, float[m] y) => (float[k] c) {{ {body} }}'
     )
     assert dlc.InferenceSession(model.SerializeToString()).get_outputs()[0].shape == ["m + n"]
+
+
+def test_names_in_errors() -> None:
+    session = dlc.InferenceSession(BYTES)
+    with pytest.raises(dlc.InputError, match=r"'nope'; there are: y, z"):
+        session.run(["nope"], affine_inputs())
+    for names in ("y", [0]):
+        with pytest.raises(dlc.InputError, match="list of names"):
+            session.run(names, affine_inputs())
+    with pytest.raises(dlc.InputError, match="dictionary"):
+        session.run(None, list(affine_inputs().values()))
+    with pytest.raises(dlc.InputError, match="absent"):
+        dlc.InferenceSession("absent.onnx")
+
+
+def test_a_value_in_the_model_is_not_overridden_in_silence() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> g (float[n] x, float[1] w) => (float[n] y)'
+        " <float[1] w = {2.0}> { y = Mul (x, w) }"
+    )
+    session = dlc.InferenceSession(model.SerializeToString())
+    feed = {"x": np.ones(2, np.float32)}
+    assert [arg.name for arg in session.get_inputs()] == ["x"]
+    close(session.run(None, feed)[0], [2, 2])
+    with pytest.raises(dlc.InputError, match=r"'w' has a value in the model.*initializer"):
+        session.run(None, feed | {"w": np.ones(1, np.float32)})
+
+
+def test_arguments_that_cannot_be_honoured(tmp_path: Path) -> None:
+    with pytest.raises(dlc.UnsupportedError, match="--skip"):
+        dlc.InferenceSession(BYTES, disabled_optimizers=["ConstantFolding"])
+    with pytest.raises(dlc.InputError, match="'no_such'"):
+        dlc.InferenceSession(BYTES, no_such=1)
+    path = tmp_path / "affine.dlc"
+    dlc.InferenceSession(BYTES, strict=True).compiled_model.save(path)
+    assert dlc.InferenceSession(path, threads=1, copy_weights=True).get_providers()
+    with pytest.raises(dlc.InputError, match=r"'strict'.*dlc\.load"):
+        dlc.InferenceSession(path, strict=True)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from dlc.api.session.options import (
     GraphOptimizationLevel,
     RunOptions,
     SessionOptions,
+    get_all_providers,
     get_available_providers,
     get_device,
+    set_default_logger_severity,
 )
 from dlc.api.session.session import InferenceSession, ModelMetadata, NodeArg
 from dlc.api.session.values import OrtValue
@@ -28,6 +30,8 @@ __all__ = [
     "OrtValue",
     "RunOptions",
     "SessionOptions",
+    "get_all_providers",
     "get_available_providers",
     "get_device",
+    "set_default_logger_severity",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, ClassVar
 
 from dlc.errors import InputError, UnsupportedError, printable
-from dlc.options import ShapeSpec
+from dlc.options import Options, ShapeSpec
 from dlc.runtime.call import CancelToken
 
 #: The execution provider that dlc is in onnxruntime's terms.
@@ -63,6 +64,18 @@ _REFUSED_METHODS: dict[str, str] = {
     "add_provider": "dlc compiles for the CPU: leave the providers out",
     "register_custom_ops_library": "dlc does not load operators from libraries",
 }
+
+#: Keyword arguments of onnxruntime's sessions that change no result.
+_HARMLESS_ARGUMENTS = ("enable_fallback", "read_config_from_model")
+
+#: Those that dlc has no counterpart of: what to do instead.
+_REFUSED_ARGUMENTS: dict[str, str] = {
+    "disabled_optimizers": "set graph_optimization_level, or leave passes out with `dlc compile --skip PASS`",
+}
+
+#: The options of dlc.compile, and of dlc.load.
+_COMPILE_OPTIONS = frozenset({"progress", *(field.name for field in dataclasses.fields(Options))})
+_LOAD_OPTIONS = frozenset({"threads", "copy_weights", "verify"})
 
 #: Configuration entries that change no result, by prefix.
 _HARMLESS_ENTRIES = ("session.intra_op.", "session.inter_op.", "session.use_env_allocators", "memory.")
@@ -224,6 +237,35 @@ def get_available_providers() -> list[str]:
 def get_device() -> str:
     """The device that models run on, as onnxruntime names it."""
     return "CPU"
+
+
+def get_all_providers() -> list[str]:
+    """The providers that dlc knows, in onnxruntime's terms: the CPU."""
+    return [PROVIDER]
+
+
+def set_default_logger_severity(severity: int) -> None:
+    """Does nothing: dlc writes to ``logging.getLogger("dlc")``, and never to the terminal."""
+
+
+def own_arguments(arguments: Mapping[str, Any], is_package: bool) -> dict[str, Any]:
+    """The options of dlc.compile, or dlc.load, among the keyword arguments of a session.
+
+    Raises UnsupportedError for arguments of onnxruntime that dlc cannot honour, InputError for unknown ones.
+    """
+    function, known = ("load", _LOAD_OPTIONS) if is_package else ("compile", _COMPILE_OPTIONS)
+    options = {name: value for name, value in arguments.items() if name not in _HARMLESS_ARGUMENTS}
+    for name in options:
+        if name in _REFUSED_ARGUMENTS:
+            remedy = _REFUSED_ARGUMENTS[name]
+            raise UnsupportedError(f"the argument {name} of a session is not offered by dlc", hint=remedy)
+        if name not in known:
+            raise InputError(
+                f"a session has no argument {printable(repr(name))}",
+                hint=f"its arguments are onnxruntime's, and the options of dlc.{function}",
+                code="input/option",
+            )
+    return options
 
 
 def check_providers(providers: Sequence[Any] | None) -> None:

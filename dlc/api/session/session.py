@@ -14,7 +14,13 @@ from dlc.api.description import Description, stored_description
 from dlc.api.load import load
 from dlc.api.model import CompiledModel
 from dlc.api.session.binding import IOBinding
-from dlc.api.session.options import PROVIDER, RunOptions, SessionOptions, check_providers
+from dlc.api.session.options import (
+    PROVIDER,
+    RunOptions,
+    SessionOptions,
+    check_providers,
+    own_arguments,
+)
 from dlc.api.session.values import OrtValue, object_type_string, type_string
 from dlc.api.specs import TensorSpec
 from dlc.errors import Error, InputError, printable
@@ -52,9 +58,10 @@ class ModelMetadata:
 class InferenceSession:
     """A model ready to run, with the call shape of ``onnxruntime.InferenceSession``.
 
-    `path_or_bytes` is an ONNX model, or the path of a package that dlc saved. `sess_options` may be a
-    :class:`SessionOptions` or onnxruntime's own name for the same, `providers` a list that dlc answers with
-    the CPU. Keyword arguments besides these go to `dlc.compile`. Raises what `dlc.compile` raises.
+    `path_or_bytes` is an ONNX model, or the path of a package that dlc saved. `providers` is a list that dlc
+    answers with the CPU; `provider_options` has nothing to say of it. Keyword arguments besides these are
+    options of `dlc.compile`; of onnxruntime's own, `enable_fallback` has no effect, since there is one
+    provider, and `disabled_optimizers` and others raise UnsupportedError. Raises what `dlc.compile` raises.
     """
 
     #: The :class:`dlc.CompiledModel` that does the work.
@@ -76,10 +83,13 @@ class InferenceSession:
         check_providers(providers)
         self._options = sess_options or SessionOptions()
         arguments = self._options.compile_arguments()
-        if isinstance(path_or_bytes, str | os.PathLike) and os.fspath(path_or_bytes).endswith(".dlc"):
-            self.compiled_model = load(path_or_bytes, threads=arguments["threads"], **kwargs)
+        is_path = isinstance(path_or_bytes, str | os.PathLike)
+        is_package = is_path and os.fspath(path_or_bytes).endswith(".dlc")
+        given = own_arguments(kwargs, is_package)
+        if is_package:
+            self.compiled_model = load(path_or_bytes, **{"threads": arguments["threads"], **given})
         else:
-            self.compiled_model = compile(path_or_bytes, **{**arguments, **kwargs})
+            self.compiled_model = compile(path_or_bytes, **{**arguments, **given})
         self._description = stored_description(self.compiled_model.manifest)
 
     # --- what the model is
@@ -144,9 +154,20 @@ class InferenceSession:
 
         Raises InputError, which is a ValueError, for names and arrays that do not fit.
         """
+        if not isinstance(input_feed, Mapping):
+            raise InputError(
+                f"input_feed must be a dictionary of arrays by input name, not {type(input_feed).__name__}",
+                code="input/name",
+            )
         feeds = {name: v.numpy() if isinstance(v, OrtValue) else v for name, v in input_feed.items()}
-        names = list(output_names) if output_names else None
-        return self.compiled_model.run(names, feeds, _cancel(run_options))
+        for name in self._description.defaults:
+            if name in feeds:
+                raise InputError(
+                    f"input {printable(name)!r} has a value in the model, which is compiled in",
+                    hint="take its initializer out of the model to feed it",
+                    code="input/name",
+                )
+        return self.compiled_model.run(_names(output_names), feeds, _cancel(run_options))
 
     def run_with_ort_values(
         self,
@@ -195,6 +216,15 @@ class InferenceSession:
 
     def __repr__(self) -> str:
         return f"<InferenceSession {printable(repr(self.compiled_model.name))}>"
+
+
+def _names(output_names: Sequence[str] | None) -> list[str] | None:
+    """The outputs that are asked for; None for all."""
+    if isinstance(output_names, str) or any(not isinstance(name, str) for name in output_names or ()):
+        raise InputError(
+            f"output_names must be a list of names, not {printable(repr(output_names))}", code="input/name"
+        )
+    return list(output_names) if output_names else None
 
 
 def _cancel(options: RunOptions | None) -> Any:
