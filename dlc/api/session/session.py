@@ -83,8 +83,7 @@ class InferenceSession:
         check_providers(providers)
         self._options = sess_options or SessionOptions()
         arguments = self._options.compile_arguments()
-        is_path = isinstance(path_or_bytes, str | os.PathLike)
-        is_package = is_path and os.fspath(path_or_bytes).endswith(".dlc")
+        is_package = _is_package(path_or_bytes)
         given = own_arguments(kwargs, is_package)
         if is_package:
             self.compiled_model = load(path_or_bytes, **{"threads": arguments["threads"], **given})
@@ -216,6 +215,10 @@ class InferenceSession:
 
     def __repr__(self) -> str:
         return f"<InferenceSession {printable(repr(self.compiled_model.name))}>"
+
+
+def _is_package(source: object) -> bool:
+    return isinstance(source, str | os.PathLike) and str(os.fspath(source)).endswith(".dlc")
 
 
 def _names(output_names: Sequence[str] | None) -> list[str] | None:
