@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_loop
@@ -173,6 +174,23 @@ class Loop(op_loop.Loop):
         return *carried, *(s.reshape(rows, *shape) for s, shape in zip(stacked, self._shapes[0]))
 
 
+def _quantization(opset: int) -> type[Any]:
+    """QuantizeLinear that saturates what exceeds int32, to which the evaluator casts before it clamps."""
+    from onnx.reference.ops import load_op
+
+    base: Any = load_op("", "QuantizeLinear", opset)
+    known = inspect.signature(base._run).parameters
+
+    def run(self: Any, x: Array, scale: Array, zero_point: Array | None = None, **attributes: Any) -> Any:
+        floats = attributes.get("output_dtype") if zero_point is None else is_float(zero_point.dtype)
+        if not floats:
+            beyond = min(float(scale.max(initial=0)) * 2**20, float(ml_dtypes.finfo(x.dtype).max))
+            x = np.clip(x, np.asarray(-beyond, x.dtype), np.asarray(beyond, x.dtype))
+        return base._run(self, x, scale, zero_point, **_of_version(attributes, known))
+
+    return type("QuantizeLinear", (base,), {"op_domain": "", "_run": run})
+
+
 #: Reductions whose results the evaluator widens to 64 bits, as NumPy's sums and products are.
 _REDUCTIONS = ("ReduceL1", "ReduceL2", "ReduceProd", "ReduceSum", "ReduceSumSquare")
 
@@ -188,11 +206,15 @@ def _narrowed(base: type[Any], name: str) -> type[Any]:
     known = inspect.signature(base._run).parameters
 
     def run(self: Any, x: Array, *operands: Any, **attributes: Any) -> tuple[Array]:
-        # The evaluator takes the attributes of the newest version: an older one does not have all of them.
-        (y,) = base._run(self, x, *operands, **{key: attributes[key] for key in attributes if key in known})
+        (y,) = base._run(self, x, *operands, **_of_version(attributes, known))
         return (np.asarray(y).astype(x.dtype),)
 
     return type(name, (base,), {"op_domain": "", "_run": run})
+
+
+def _of_version(attributes: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """The attributes that an older version has; the evaluator gives those of the newest."""
+    return {key: value for key, value in attributes.items() if key in known}
 
 
 def corrected_operators(model: onnx.ModelProto) -> list[type[Any]]:
@@ -204,6 +226,8 @@ def corrected_operators(model: onnx.ModelProto) -> list[type[Any]]:
         corrected.append(BatchNormalization)
     if opset < 13:
         corrected += [Hardmax, LogSoftmax, Softmax]
+    if opset >= 10:
+        corrected.append(_quantization(opset))
     if 10 <= opset < 19:
         corrected.append(DequantizeLinear)
     return corrected

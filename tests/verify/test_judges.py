@@ -147,6 +147,16 @@ def test_the_1_norm_is_of_absolute_values() -> None:
     assert reference(text, x=np.array([-3, 1], np.float32)).tolist() == [-0.75, 0.25]
 
 
+@pytest.mark.parametrize("opset", [10, 19, 21, 25])
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_infinities_saturate(opset: int, dtype: str) -> None:
+    text = f"g (float[4] x, float s, {dtype} z) => ({dtype}[4] y) {{ y = QuantizeLinear (x, s, z) }}"
+    x = np.array([np.inf, -np.inf, 1, -1], np.float32)
+    info = np.iinfo(dtype)
+    y = reference(text, opset, x=x, s=np.array(0.25, np.float32), z=np.array(3, dtype))
+    assert y.dtype == dtype and y.tolist() == [info.max, info.min, 7, max(-1, info.min)]
+
+
 def test_the_first_operand_of_a_mean_broadcasts() -> None:
     text = "g (float[1] x, float[2] y) => (float[2] z) { z = Mean (x, y) }"
     assert reference(text, x=np.ones(1, np.float32), y=np.array([3, 4], np.float32)).tolist() == [2, 2.5]
