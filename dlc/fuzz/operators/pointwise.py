@@ -110,7 +110,12 @@ def modulo(m: Maker, op: str) -> None:
 @operator("Min Max Sum Mean")
 def variadic(m: Maker, op: str) -> None:
     first = _operand(m, op)
-    operands = [first, *(m.partner(first) for _ in range(m.chance.between(0, 2)))]
+    count = m.chance.between(0, 2)
+    if m.opset < 8:  # which does not broadcast them; the reference does
+        others = [m.pick((first.dtype,), shape=first.shape) for _ in range(count)]
+        m.add(op, [first, *others], rounds=op in ("Sum", "Mean"))
+        return
+    operands = [first, *(m.partner(first) for _ in range(count))]
     shape: tuple[int, ...] = ()
     try:
         shape = np.broadcast_shapes(*(t.shape for t in operands))
