@@ -54,7 +54,7 @@ def tile(builder: FunctionBuilder, flat: str, axes: Sequence[Axis], block: int) 
     if not isinstance(extent, int) or extent % block:
         bound = builder.assign("valid", f"{flat} < {builder.dim(extent)}")
     take_apart(builder, flat, axes)
-    return Tile(tuple(axis.name for axis in axes), bound)
+    return Tile(tuple(axis.name for axis in axes if axis.extent != 1), bound)
 
 
 def program_id(builder: FunctionBuilder, axis: int) -> str:
