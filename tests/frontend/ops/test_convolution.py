@@ -8,6 +8,7 @@ import pytest
 
 from dlc.errors import ModelError
 from dlc.frontend.onnx.importer import import_model
+from tests.helpers.native_nodes import check_native_node
 from tests.helpers.onnx_cases import (
     backend_node_cases,
     check_backend_case,
@@ -112,3 +113,10 @@ def test_impossible_convolutions_are_refused(attributes: dict[str, Any], reason:
     with pytest.raises(ModelError, match=reason) as caught:
         import_model(model)
     assert caught.value.node == "the_Conv"
+
+
+def test_a_phase_without_positions() -> None:
+    """Of the three phases along the last axis, which is 2 long, one has nothing to compute."""
+    x, w = draw(1, 2, 5, 1), draw(2, 1, 2, 3)
+    attributes = {"strides": [2, 3], "pads": [0, 0, 0, 1]}
+    check_native_node("ConvTranspose", [x, w], attributes=attributes, opset=11)

@@ -63,7 +63,10 @@ def choose_tile(target: CpuTarget, output_blocks: int, height: Dim, width: Dim) 
         pixels = min((registers - vectors - 1) // vectors, 28)
         if pixels < 1:
             continue
-        columns = pixels if not isinstance(width, int) else math.ceil(width / math.ceil(width / pixels))
+        # There may be no columns: a phase of a transposed convolution that no position belongs to.
+        columns = pixels
+        if isinstance(width, int) and width:
+            columns = math.ceil(width / math.ceil(width / pixels))
         rows = max(1, pixels // columns)
         if isinstance(height, int):
             rows = min(rows, max(height, 1))
