@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from dlc.errors import ModelError
+from dlc.errors import InputError, ModelError
 from dlc.frontend.onnx.importer import import_model
 from tests.helpers.onnx_cases import (
     backend_node_cases,
@@ -118,3 +118,12 @@ def test_malformed_einsum_is_refused(equation: str) -> None:
     model = one_node_model("Einsum", [draw(3, 4), draw(4, 5)], attributes={"equation": equation}, opset=12)
     with pytest.raises(ModelError, match="the_Einsum"):
         import_model(model)
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_einsum_takes_diagonals_of_squares_only(symbolic: bool) -> None:
+    """An extent of 1 broadcasts between operands, not within one, as in NumPy and onnxruntime."""
+    x = draw(5, 1)
+    model = one_node_model("Einsum", [x], attributes={"equation": "ii->i"}, opset=12, symbolic=symbolic)
+    with pytest.raises((ModelError, InputError), match=r"letter 'i' in one operand|is needed"):
+        run_evaluator(model, {"x0": x})

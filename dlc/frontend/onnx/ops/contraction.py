@@ -75,7 +75,10 @@ def einsum(ctx: NodeContext) -> Value:
     result = ctx.add(op, *operands)
     extents: dict[str, Dim] = {}
     for term, operand in zip(op.terms[0], operands, strict=True):
+        diagonal: dict[str, Dim] = {}
         for letter, extent in labelled_extents(term, operand.tensor.shape):
+            have = diagonal.setdefault(letter, extent)
+            require_equal(ctx, have, extent, f"extents of letter {letter!r} in one operand")
             require_broadcast(ctx, [extents.setdefault(letter, extent)], [extent])
     return result
 
