@@ -143,6 +143,22 @@ def test_impossible_attention_is_refused(inputs: list[Any], attributes: dict[str
         import_model(one_node_model("Attention", inputs, 1, attributes, 23))
 
 
+@pytest.mark.parametrize("key_heads", [0, 2, 6])
+def test_symbolic_query_heads_are_a_multiple_of_key_heads(key_heads: int) -> None:
+    model = one_node_model("Attention", heads(3, 3), 1, {"scale": 0.5}, 23, symbolic=True)
+    inputs = [draw(2, 3, 4, 8), draw(2, key_heads, 5, 8), draw(2, key_heads, 5, 8)]
+    with pytest.raises(InputError, match="no multiple of x1_1 key heads"):
+        run_evaluator(model, {f"x{index}": array for index, array in enumerate(inputs)})
+
+
+def test_a_symbolic_mask_is_no_longer_than_the_keys() -> None:
+    inputs = [*heads(3, 3), draw(4, 6)]
+    model = one_node_model("Attention", inputs, 1, {"scale": 0.5}, 24, symbolic=True)
+    inputs[3] = draw(4, 9)
+    with pytest.raises(InputError, match="longer than"):
+        run_evaluator(model, {f"x{index}": array for index, array in enumerate(inputs)})
+
+
 @pytest.mark.parametrize("constants", [(0,), (1,)])
 def test_the_head_size_of_one_operand_is_that_of_all(constants: tuple[int, ...]) -> None:
     check_node("Attention", heads(3, 6), 1, {}, 23, constants=constants, symbolic=True)

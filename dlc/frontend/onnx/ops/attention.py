@@ -60,6 +60,10 @@ def _require_shapes(ctx: NodeContext, q: Value, k: Value, v: Value, extra: Seque
     batch, heads, length, width = q.tensor.shape
     _, key_heads, keys, _ = k.tensor.shape
     value_width = v.tensor.shape[3]
+    if not known_equal(heads, key_heads):
+        message = f"{to_text(heads)} query heads are no multiple of {to_text(key_heads)} key heads"
+        require(ctx, Relation.LE, 1, key_heads, message)
+        require(ctx, Relation.EQ, heads % key_heads, 0, message)
     require_shape(ctx, k, (batch, key_heads, keys, width), "K")
     require_shape(ctx, v, (batch, key_heads, keys, value_width), "V")
     require_shape(ctx, past_k, (batch, key_heads, past, width), "past_key")
@@ -103,6 +107,8 @@ def _mask(ctx: NodeContext, q: Value, total: Dim) -> Value | None:
     shape = mask.tensor.shape
     if ctx.opset < 24 or not shape or known_equal(shape[-1], total):
         return mask
+    require(ctx, Relation.LE, shape[-1], total,
+            f"a mask for {to_text(shape[-1])} keys is longer than the {to_text(total)} keys")
     before = (0,) * len(shape)
     after = (*before[1:], total - shape[-1])
     if mask.tensor.dtype is DType.BOOL:
