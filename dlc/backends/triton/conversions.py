@@ -1,9 +1,9 @@
 """Conversions of elements as Triton source: every `Cast` of the kernel IR between types that Triton has.
 
-Floats of 16 and 8 bits are converted to and from f32 (f64 to f16 directly). Triton rounds to nearest even
-(but see `to_f8e5m2`). What lies beyond the range of an 8-bit float is set apart: Triton's conversion may
-saturate or not. A float out of the range of an integer type is never given to Triton's conversion, which
-leaves it undefined.
+Floats of 16 and 8 bits are converted to and from f32 (f64 to f16 directly). Triton rounds to nearest even.
+What lies beyond the range of an 8-bit float is set apart: Triton's conversion may saturate or not. Those of
+f8e5m2 are helpers, because on GPUs before sm_89 Triton 3.6 rounds otherwise, or not at all. A float out of
+the range of an integer type is never given to Triton's conversion, which leaves it undefined.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def cast(source: DType, target: DType, mode: CastMode, operand: str) -> str:
     if mode is CastMode.BITS:
         return _same_bits(source, target, wanted, operand)
     if source.is_float and source.bits < 32:
-        return cast(DType.F32, target, mode, f"{operand}.to(tl.float32)")
+        single = f"from_f8e5m2({operand})" if source is DType.F8E5M2 else f"{operand}.to(tl.float32)"
+        return cast(DType.F32, target, mode, single)
     if target is DType.BOOL:
         return f"({operand} != 0)"
     if target.is_float:

@@ -200,9 +200,14 @@ def to_f8e4m3fn(x, beyond: tl.constexpr):
     return tl.where(tl.abs(x) > 464.0, (code & 128) | beyond, code).to(tl.float8e4nv, bitcast=True)
 
 @triton.jit
+def from_f8e5m2(x):
+    """An f8e5m2, which is the upper byte of an f16, as f32."""
+    bits = x.to(tl.uint8, bitcast=True).to(tl.uint16) << 8
+    return bits.to(tl.float16, bitcast=True).to(tl.float32)
+
+@triton.jit
 def to_f8e5m2(x, beyond: tl.constexpr):
     """An f32 rounded once, half to even; the magnitude `beyond` has the code of what is too large."""
-    # By arithmetic: Triton 3.6 rounds otherwise on GPUs before sm_89.
     bits = x.to(tl.int32, bitcast=True)
     magnitude = bits & 0x7FFFFFFF
     # Of 23 bits of the fraction 21 go, and the biases of the exponents differ by 112.
