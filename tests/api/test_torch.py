@@ -86,6 +86,22 @@ def test_random_numbers_are_refused() -> None:
         dlc.compile(module, example_inputs=torch.randn(3, 4), cache=False)
 
 
+def test_numpy_arrays_as_examples() -> None:
+    module = nn.Linear(4, 3).eval()
+    x = torch.randn(2, 4)
+    fast = dlc.compile(module, example_inputs={"input": x.numpy()}, cache=False)
+    torch.testing.assert_close(fast(x), module(x).detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(fast(x.numpy())), fast(x), rtol=0, atol=0)
+    with pytest.raises(dlc.ShapeError, match="dynamic_shapes"):
+        fast(torch.randn(3, 4))
+
+
+def test_scripted_modules_are_refused() -> None:
+    scripted = torch.jit.trace(nn.Linear(4, 3).eval(), torch.randn(2, 4))
+    with pytest.raises(UnsupportedError, match="made from"):
+        dlc.compile(scripted, example_inputs=torch.randn(2, 4), cache=False)
+
+
 def test_a_module_needs_examples() -> None:
     with pytest.raises(InputError, match="example_inputs"):
         dlc.compile(nn.Linear(4, 4).eval())
@@ -146,9 +162,10 @@ def test_what_the_backend_cannot_export_runs_eagerly_with_one_warning() -> None:
 def test_the_backend_refuses_gradients_with_a_remedy() -> None:
     from dlc.torch import backend
 
-    fast = torch.compile(nn.Linear(4, 4), backend=backend)
-    with pytest.raises(UnsupportedError) as caught:
-        fast(torch.randn(2, 4))
+    fast = torch.compile(Block(), backend=backend)
+    with pytest.raises(UnsupportedError) as caught, warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fast(torch.randn(2, 16))
     assert "no_grad" in (caught.value.hint or "")
 
 

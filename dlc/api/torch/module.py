@@ -13,7 +13,7 @@ from dlc.api.assemble import Artifact
 from dlc.api.compile import compile_hooked
 from dlc.api.load import from_package_bytes
 from dlc.api.model import CompiledModel
-from dlc.errors import Error, InternalError, printable
+from dlc.errors import Error, InternalError, ShapeError, printable
 from dlc.frontend.torch.modules import Structure, export_module
 from dlc.options import Options
 
@@ -34,10 +34,14 @@ class CompiledModule(CompiledModel):
         """What ``module(*args, **kwargs)`` returns.
 
         Raises InputError for arguments of another structure than the example's, or numbers other than those
-        that the module was compiled for.
+        that the module was compiled for, and ShapeError for extents that are not dynamic.
         """
         values = self._structure.flatten(args, kwargs)
-        outputs = list(self._run(values))
+        try:
+            outputs = list(self._run(values))
+        except ShapeError as error:
+            error.hint = error.hint or "extents that change are named in dlc.compile(..., dynamic_shapes=)"
+            raise
         if not values:  # nothing says what the results shall be
             outputs = [to_torch(output) for output in outputs]
         return self._structure.unflatten(outputs)

@@ -28,8 +28,14 @@ def _operators() -> dict[Any, Any]:
         torch.library.define(qualified, schema)
         torch.library.impl(qualified, "CompositeExplicitAutograd")(function)
         torch.library.register_fake(qualified)(function)
+        torch.library.register_autograd(qualified, _no_gradients)
         kept[function] = getattr(torch.ops.dlc, name).default
     return kept
+
+
+def _no_gradients(context: Any, gradient: Any) -> Any:
+    """A derivative for AOTAutograd to trace: the backend refuses to run what needs it."""
+    return tuple(None for _ in context.needs_input_grad)
 
 
 @cache

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from dlc.errors import InputError, UnsupportedError, printable
 from dlc.frontend.torch.export import Exported, export, require_exporter
 from dlc.frontend.torch.operators import draws_random_numbers, operator_name
@@ -76,12 +78,18 @@ class Structure:
 def export_module(module: Any, example_inputs: Any, dynamic_shapes: Any = None) -> tuple[Exported, Structure]:
     """A module as an ONNX model, and how the module is called.
 
-    `example_inputs` are a tuple of positional arguments, a dictionary of named ones, or a tensor. Raises
-    UnsupportedError also where exporting would lose something: changes of buffers or arguments, gradients.
+    `example_inputs` are a tuple of positional arguments, a dictionary of named ones, or a tensor; NumPy
+    arrays stand for tensors. Raises UnsupportedError also where exporting would lose something: changes of
+    buffers or arguments, gradients.
     """
     require_exporter()
     import torch
 
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            "the module is one of TorchScript, which torch.onnx does not export any more",
+            hint="pass the module that it was made from",
+        )
     args, kwargs = _arguments(example_inputs)
     _refuse_gradients(module, (args, kwargs))
     _refuse_complex(_tensors((args, kwargs)), "an argument")
@@ -106,6 +114,10 @@ def export_module(module: Any, example_inputs: Any, dynamic_shapes: Any = None) 
 
 
 def _arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    import torch
+    from torch.utils import _pytree as trees
+
+    example_inputs = trees.tree_map_only(np.ndarray, torch.from_numpy, example_inputs)
     match example_inputs:
         case None:
             raise InputError(
