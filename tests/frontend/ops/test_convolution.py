@@ -119,4 +119,4 @@ def test_a_phase_without_positions() -> None:
     """Of the three phases along the last axis, which is 2 long, one has nothing to compute."""
     x, w = draw(1, 2, 5, 1), draw(2, 1, 2, 3)
     attributes = {"strides": [2, 3], "pads": [0, 0, 0, 1]}
-    check_native_node("ConvTranspose", [x, w], attributes=attributes, opset=11)
+    check_native_node("ConvTranspose", [x, w], attributes=attributes, opset=11, constants=[1])
