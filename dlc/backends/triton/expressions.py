@@ -27,11 +27,16 @@ Mask: TypeAlias = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """Axes whose indices vary together over a block, and the variable that says at which points these are
-    within their extents; None where they always are.
+    """Axes whose indices vary together over a block.
+
+    `flat` is the variable of their common index, `bound` the one that says at which points they are within
+    their extents; None where they always are. `moving` are those of more than one point; the others are
+    numbers.
     """
 
+    flat: str
     axes: tuple[str, ...]
+    moving: tuple[str, ...]
     bound: str | None = None
 
 
@@ -41,10 +46,15 @@ class Points:
 
     tiles: tuple[Tile, ...]
 
-    def over(self, names: Iterable[str]) -> tuple[Tile, ...]:
-        """The tiles of some axes."""
+    def along(self, names: Iterable[str]) -> tuple[Tile, ...]:
+        """The tiles along which something differs that speaks of some axes."""
         wanted = set(names)
-        return tuple(tile for tile in self.tiles if not wanted.isdisjoint(tile.axes))
+        return tuple(tile for tile in self.tiles if not wanted.isdisjoint(tile.moving))
+
+    def over(self, names: Iterable[str]) -> tuple[Tile, ...]:
+        """The tiles of some axes, and those without any."""
+        wanted = set(names)
+        return tuple(tile for tile in self.tiles if not tile.axes or not wanted.isdisjoint(tile.axes))
 
     def mask(self, names: Iterable[str]) -> Mask:
         """The variables that say where the points of some axes exist."""
@@ -179,10 +189,13 @@ class Emitter:
             return text
         return select(" & ".join(inner), text, self._done[node.other, mask])
 
-    def address(self, name: str, index: Sequence[e.Index], mask: Mask) -> tuple[str, Mask]:
+    def address(
+        self, name: str, index: Sequence[e.Index], mask: Mask, shape: Sequence[Tile] = ()
+    ) -> tuple[str, Mask]:
         """Where an element of a parameter lies, and the conditions under which it may be accessed.
 
-        These are those of `mask`, that the points exist, and that indices from data are in range.
+        These are those of `mask`, that the points exist, and that indices from data are in range. The
+        address has the shape of all its conditions, and of the tiles `shape` at least.
         """
         param = self.builder.param(name)
         tiles = self._tiles([dim for entry in index for dim in _dims(entry)])
@@ -196,15 +209,15 @@ class Emitter:
                 entry = at
             entries.append(entry)
         offset = self._offset(param, entries)
-        # An address has the shape of all its conditions.
-        for condition in allowed:
-            if not set(self._shapes[condition]) <= set(tiles):
-                offset = f"{offset} + {condition}.to(tl.int32) * 0"
+        wanted = dict.fromkeys((*shape, *(tile for each in allowed for tile in self._shapes[each])))
+        for tile in wanted:
+            if tile not in tiles:
+                offset = f"{offset} + {tile.flat} * 0"
         return (f"{name} + {offset}" if offset != "0" else name), allowed
 
     def _tiles(self, dims: Sequence[Dim]) -> tuple[Tile, ...]:
         """The tiles along which some dims differ."""
-        return self.points.over(symbol.name for dim in dims for symbol in free_symbols(dim))
+        return self.points.along(symbol.name for dim in dims for symbol in free_symbols(dim))
 
     def _checked(self, entry: e.Expr, extent: Dim, allowed: Mask, mask: Mask) -> tuple[Dim, str]:
         """An index from data as a symbol that names its variable, and where it is in range.
@@ -235,7 +248,7 @@ class Emitter:
         """Write a plain store at the current points."""
         value = self.value(stage.value)
         mask = _join(self.points.mask(stage.axes), self.conditions(stage.mask))
-        at, allowed = self.address(stage.param, stage.index, mask)
+        at, allowed = self.address(stage.param, stage.index, mask, self.points.over(stage.axes))
         where = f", mask={' & '.join(allowed)}" if allowed else ""
         self.builder.line(f"tl.store({at}, {stored(stage.value.dtype, value)}{where})")
 

@@ -54,7 +54,8 @@ def tile(builder: FunctionBuilder, flat: str, axes: Sequence[Axis], block: int) 
     if not isinstance(extent, int) or extent % block:
         bound = builder.assign("valid", f"{flat} < {builder.dim(extent)}")
     take_apart(builder, flat, axes)
-    return Tile(tuple(axis.name for axis in axes if axis.extent != 1), bound)
+    moving = tuple(axis.name for axis in axes if axis.extent != 1)
+    return Tile(flat, tuple(axis.name for axis in axes), moving, bound)
 
 
 def program_id(builder: FunctionBuilder, axis: int) -> str:

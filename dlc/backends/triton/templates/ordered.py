@@ -82,8 +82,8 @@ def emit(part: Kernel, form: Form) -> Call:
         emitter = Emitter(builder, points, maps=form.maps)
         value = emitter.value(store.value)
         mask = (*emitter.points.mask(store.axes), *emitter.conditions(store.mask))
-        at, allowed = emitter.address(store.param, store.index, mask)
-        at = builder.assign("at", f"({at}) + point * 0")
+        at, allowed = emitter.address(store.param, store.index, mask, emitter.points.tiles)
+        at = builder.assign("at", at)
         where = f", mask={' & '.join(allowed)}" if allowed else ""
         if store.mode is not StoreMode.SET:
             old = builder.assign("old", loaded(dtype, f"tl.load({at}{where})"))
