@@ -25,6 +25,8 @@ from dlc.target import GpuTarget
 
 #: Products and sums may be contracted to one rounding, as in the code for CPUs.
 FP_FUSION = True
+#: NVIDIA's libdevice, and floor and ceil, keep denormals: with flushed ones ceil(1e-40) would be 0.
+FLUSH_DENORMALS = False
 #: Pointers are aligned to this many bytes, which allows vector and asynchronous copies.
 _ALIGNMENT = 16
 #: Triton's forms of a function that hold the machine code and its text, by backend.
@@ -193,6 +195,7 @@ def _compile(jit_function: Any, function: TritonFunction, target: GpuTarget) -> 
         "num_warps": function.num_warps,
         "num_stages": function.num_stages,
         "enable_fp_fusion": FP_FUSION,
+        "enable_reflect_ftz": FLUSH_DENORMALS,
     }
     knobs = triton.knobs
     with (
@@ -218,7 +221,7 @@ def _key(digest: str, target: GpuTarget) -> str:
         _FORMAT.decode(),
         require_triton().__version__,
         repr(sorted(get_cache_invalidating_env_vars().items())),
-        f"{target.backend} {target.arch} {target.warp_size} {FP_FUSION}",
+        f"{target.backend} {target.arch} {target.warp_size} {FP_FUSION} {FLUSH_DENORMALS}",
         digest,
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -32,8 +33,9 @@ from dlc.lowering.verify_types import is_arithmetic
 from tests.backends.triton import ptx
 
 pytest.importorskip("triton")
+from dlc.backends.triton.binary import compile_function
 from dlc.backends.triton.interpreter import interpret
-from dlc.backends.triton.source import TRITON_LOCK, load
+from dlc.target import resolve_gpu
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -347,14 +349,8 @@ def test_libdevice_has_what_is_called() -> None:
 
 def compiled(function: TritonFunction, capability: int) -> str:
     """The PTX of a function for one warp; raises where Triton does not compile it."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-
-    with TRITON_LOCK:
-        source = triton.compiler.ASTSource(load(function.text, "main"), function.signature, {})
-        options = {"num_warps": 1, "enable_fp_fusion": False, "enable_reflect_ftz": False}
-        result = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    return str(result.asm["ptx"])
+    gpu = resolve_gpu(f"cuda:sm_{capability}")
+    return compile_function(dataclasses.replace(function, num_warps=1), gpu).assembly
 
 
 def emulated(
