@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops import op_loop
+from onnx.reference.ops import op_loop, op_one_hot
 
 from dlc.verify.compare import Array
 from dlc.verify.reference_pools import MaxPool
@@ -174,6 +174,16 @@ class Loop(op_loop.Loop):
         return *carried, *(s.reshape(rows, *shape) for s, shape in zip(stacked, self._shapes[0]))
 
 
+class OneHot(op_one_hot.OneHot):
+    """With a depth that is a vector of one element, too."""
+
+    op_domain = ""
+
+    def _run(self, indices: Array, depth: Array, values: Array, axis: int = -1) -> Any:
+        (extent,) = np.asarray(depth).reshape(-1)
+        return super()._run(indices, extent, values, axis=axis)  # type: ignore[no-untyped-call]
+
+
 def _quantization(opset: int) -> type[Any]:
     """QuantizeLinear that saturates what exceeds int32, to which the evaluator casts before it clamps."""
     from onnx.reference.ops import load_op
@@ -220,7 +230,7 @@ def _of_version(attributes: Mapping[str, Any], known: Collection[str]) -> dict[s
 def corrected_operators(model: onnx.ModelProto) -> list[type[Any]]:
     """The classes that replace the evaluator's own for this model's opset (argument `new_ops`)."""
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
-    corrected: list[type[Any]] = [Erf, Gelu, GlobalMaxPool, Loop, LpNormalization, MaxPool, Mean]
+    corrected: list[type[Any]] = [Erf, Gelu, GlobalMaxPool, Loop, LpNormalization, MaxPool, Mean, OneHot]
     corrected += _reductions(opset)
     if 7 <= opset < 14:
         corrected.append(BatchNormalization)

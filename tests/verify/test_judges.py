@@ -157,6 +157,12 @@ def test_infinities_saturate(opset: int, dtype: str) -> None:
     assert y.dtype == dtype and y.tolist() == [info.max, info.min, 7, max(-1, info.min)]
 
 
+def test_a_depth_may_be_a_vector() -> None:
+    text = "g (int64[2] x, int64[1] d, float[2] v) => (float[2,3] y) { y = OneHot (x, d, v) }"
+    y = reference(text, x=np.array([1, -1]), d=np.array([3]), v=np.array([2, 5], np.float32))
+    assert y.tolist() == [[2, 5, 2], [2, 2, 5]]
+
+
 def test_the_first_operand_of_a_mean_broadcasts() -> None:
     text = "g (float[1] x, float[2] y) => (float[2] z) { z = Mean (x, y) }"
     assert reference(text, x=np.ones(1, np.float32), y=np.array([3, 4], np.float32)).tolist() == [2, 2.5]
