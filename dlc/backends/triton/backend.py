@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from dlc.backends.triton.elements import NotInTriton
-from dlc.backends.triton.select import GpuKernel, emit_kernel
+from dlc.backends.triton.select import DEFAULT_TARGET, GpuKernel, emit_kernel
 from dlc.lowering.program import Launch, Program, walk
+from dlc.target import GpuTarget
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +25,8 @@ class GpuProgram:
     kernels: tuple[GpuKernel | HostKernel, ...]
 
 
-def generate(program: Program) -> GpuProgram:
-    """Write the functions of all kernels of `program`."""
+def generate(program: Program, target: GpuTarget = DEFAULT_TARGET) -> GpuProgram:
+    """Write the functions of all kernels of `program`, with choices that suit `target`."""
     origins: dict[int, tuple[str, ...]] = {}
     for step in walk(program.steps):
         if isinstance(step, Launch):
@@ -33,7 +34,7 @@ def generate(program: Program) -> GpuProgram:
     kernels: list[GpuKernel | HostKernel] = []
     for index, kernel in enumerate(program.kernels):
         try:
-            kernels.append(emit_kernel(dataclasses.replace(kernel, origins=origins.get(index, ()))))
+            kernels.append(emit_kernel(dataclasses.replace(kernel, origins=origins.get(index, ())), target))
         except NotInTriton as error:
             kernels.append(HostKernel(error.reason))
     return GpuProgram(program, tuple(kernels))

@@ -14,6 +14,7 @@ from dlc.backends.triton.templates import contraction, ordered, pointwise, rows
 from dlc.backends.triton.templates.template import Declined
 from dlc.ir.dims import Dim
 from dlc.lowering.kernel import Kernel, Recur, Stage
+from dlc.target import GpuTarget, resolve_gpu
 
 #: In the order in which they are asked.
 TEMPLATES: dict[str, ModuleType] = {
@@ -22,6 +23,9 @@ TEMPLATES: dict[str, ModuleType] = {
     "pointwise": pointwise,
     "ordered": ordered,
 }
+
+#: What code is written for where nobody says.
+DEFAULT_TARGET = resolve_gpu("cuda:sm_90")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +63,8 @@ class GpuKernel:
         )
 
 
-def emit_kernel(kernel: Kernel) -> GpuKernel:
-    """The functions of `kernel`: from its first stage on, always as many stages as one template takes.
+def emit_kernel(kernel: Kernel, target: GpuTarget = DEFAULT_TARGET) -> GpuKernel:
+    """The functions of `kernel` for `target`: always as many of the next stages as one template takes.
 
     Raises NotInTriton, with the reasons, where no template takes a stage.
     """
@@ -68,20 +72,20 @@ def emit_kernel(kernel: Kernel) -> GpuKernel:
     actions: list[Action] = []
     start = 0
     while start < len(kernel.body):
-        found = _longest(cutter, kernel.body[start:])
+        found = _longest(cutter, kernel.body[start:], target)
         stage = kernel.body[start]
         if isinstance(found, tuple):
             actions.append(found[0])
             start += found[1]
         elif isinstance(stage, Recur):
-            actions += _recurrence(cutter, stage)
+            actions += _recurrence(cutter, stage, target)
             start += 1
         else:
             raise NotInTriton(f"no template takes it ({found})")
     return GpuKernel(kernel, tuple(actions), tuple(cutter.workspaces.values()))
 
 
-def _longest(cutter: Cutter, body: Sequence[Stage]) -> tuple[Call, int] | str:
+def _longest(cutter: Cutter, body: Sequence[Stage], target: GpuTarget) -> tuple[Call, int] | str:
     """The call for as many stages from the first on as a template takes, and their number; or why not."""
     declined: dict[str, str] = {}
     for count in range(len(body), 0, -1):
@@ -89,16 +93,16 @@ def _longest(cutter: Cutter, body: Sequence[Stage]) -> tuple[Call, int] | str:
         for label, template in TEMPLATES.items():
             form: Any = template.match(part)
             if not isinstance(form, Declined):
-                return template.emit(part, form), count
+                return template.emit(part, form, target), count
             declined[label] = form.reason
     return "; ".join(f"{label}: {reason}" for label, reason in declined.items())
 
 
-def _all(cutter: Cutter, body: Sequence[Stage]) -> tuple[Call, ...]:
+def _all(cutter: Cutter, body: Sequence[Stage], target: GpuTarget) -> tuple[Call, ...]:
     """Calls for all of the stages, none of which is a recurrence."""
     calls: list[Call] = []
     while body:
-        found = _longest(cutter, body)
+        found = _longest(cutter, body, target)
         if isinstance(found, str):
             raise NotInTriton(f"no template takes it ({found})")
         calls.append(found[0])
@@ -106,10 +110,10 @@ def _all(cutter: Cutter, body: Sequence[Stage]) -> tuple[Call, ...]:
     return tuple(calls)
 
 
-def _recurrence(cutter: Cutter, recur: Recur) -> tuple[Action, ...]:
+def _recurrence(cutter: Cutter, recur: Recur, target: GpuTarget) -> tuple[Action, ...]:
     """A recurrence as launches: states in memory, each step's calls after those of the one before."""
-    begin = _all(cutter, cutter.begin(recur))
-    calls = _all(cutter, cutter.step(recur))
+    begin = _all(cutter, cutter.begin(recur), target)
+    calls = _all(cutter, cutter.step(recur), target)
     names = [state.local.name for state in recur.states]
     swapped = tuple((workspace_name(name), workspace_name(f"{name}_next")) for name in names)
     extent = cutter.kernel.extent(recur.axis)

@@ -19,6 +19,7 @@ from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.inspect import roots
 from dlc.lowering.kernel import Axis, Contract, Duplicates, Kernel, Map, Store, StoreMode
+from dlc.target import GpuTarget
 
 #: Programs that share columns follow each other in groups of so many rows of tiles, for the L2 cache.
 GROUP = 8
@@ -86,7 +87,7 @@ def _inner_last(part: Kernel, contract: Contract) -> tuple[Axis, ...]:
     return tuple(map(part.axis, names))
 
 
-def emit(part: Kernel, form: Form) -> Call:
+def emit(part: Kernel, form: Form, target: GpuTarget) -> Call:
     """One program a tile of rows and columns, and point of the batch."""
     return _Contraction(part, form).run()
 

@@ -18,6 +18,7 @@ from dlc.ir.dims import Symbol, free_symbols
 from dlc.lowering import expr as e
 from dlc.lowering.inspect import expr_dims
 from dlc.lowering.kernel import Axis, Kernel, Map, Store, StoreMode
+from dlc.target import GpuTarget
 
 BLOCK = 256
 
@@ -69,7 +70,7 @@ def _free(store: Store) -> set[str]:
     return {name for name in store.axes if name in alone - others}
 
 
-def emit(part: Kernel, form: Form) -> Call:
+def emit(part: Kernel, form: Form, target: GpuTarget) -> Call:
     """One program a block of the points of the free axes."""
     builder = FunctionBuilder(part)
     store, dtype = form.store, form.store.value.dtype

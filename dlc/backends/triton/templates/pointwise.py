@@ -13,6 +13,7 @@ from dlc.backends.triton.expressions import Emitter, Points
 from dlc.backends.triton.function_builder import Call, FunctionBuilder
 from dlc.backends.triton.templates.template import Declined
 from dlc.lowering.kernel import Axis, Duplicates, Kernel, Map, Store, StoreMode
+from dlc.target import GpuTarget
 
 BLOCK = 1024
 
@@ -46,7 +47,7 @@ def match(part: Kernel) -> Form | Declined:
     return Form(tuple(stores), tuple(tiles.by_stride(part, first.param, first.index, first.axes)), maps)
 
 
-def emit(part: Kernel, form: Form) -> Call:
+def emit(part: Kernel, form: Form, target: GpuTarget) -> Call:
     """One program a block of points."""
     builder = FunctionBuilder(part)
     total = tiles.extent_of(form.axes)

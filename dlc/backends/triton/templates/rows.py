@@ -22,6 +22,7 @@ from dlc.lowering import expr as e
 from dlc.lowering.inspect import loads, roots
 from dlc.lowering.kernel import Axis, Contract, Duplicates, Kernel, Map, Monoid, Reduce, Store, StoreMode
 from dlc.lowering.monoids import identity
+from dlc.target import GpuTarget
 
 #: The longest row that is kept in registers, and the points of a program's block.
 RESIDENT = 8192
@@ -108,7 +109,7 @@ def _moving(part: Kernel, load: e.Load, names: Sequence[str]) -> list[Dim]:
     return [step for step in steps if step is not None and step != 0]
 
 
-def emit(part: Kernel, form: Form) -> Call:
+def emit(part: Kernel, form: Form, target: GpuTarget) -> Call:
     """One program a block of rows."""
     return _Rows(part, form).run()
 

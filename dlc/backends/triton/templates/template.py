@@ -2,7 +2,7 @@
 it.
 
 match(part) -> Form | Declined
-emit(part, form) -> Call
+emit(part, form, target) -> Call
 
 A part is a kernel, too: some stages of one, whose other locals have become parameters.
 """
@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from dlc.backends.triton.function_builder import Call
 from dlc.lowering.kernel import Kernel
+from dlc.target import GpuTarget
 
 Form = TypeVar("Form")
 
@@ -31,5 +32,5 @@ class Template(Protocol[Form]):
     def match(self, part: Kernel) -> Form | Declined:
         """What the template reads from a part that it takes."""
 
-    def emit(self, part: Kernel, form: Form) -> Call:
-        """Write the function of a part that was matched."""
+    def emit(self, part: Kernel, form: Form, target: GpuTarget) -> Call:
+        """Write the function of a part that was matched, with choices that suit `target`."""
