@@ -70,10 +70,7 @@ class Artifact:
     @property
     def size(self) -> int:
         """Bytes of all members."""
-        return sum(
-            content.nbytes if isinstance(content, np.ndarray | memoryview) else len(content)
-            for content in self.members.values()
-        )
+        return content_bytes(self.members)
 
     def to_bytes(self) -> bytes:
         """The package."""
@@ -136,6 +133,14 @@ def assemble(
         report,
         plan,
         target.name,
+    )
+
+
+def content_bytes(members: Mapping[str, Content]) -> int:
+    """Bytes of all members."""
+    return sum(
+        content.nbytes if isinstance(content, np.ndarray | memoryview) else len(content)
+        for content in members.values()
     )
 
 

@@ -12,13 +12,14 @@ from dlc.options import Options
 
 if TYPE_CHECKING:
     from dlc.api.assemble import Artifact
-    from dlc.target.cpu import CpuTarget
+    from dlc.api.gpu.build import GpuArtifact
+    from dlc.target import CpuTarget, GpuTarget
 
 #: Packages above this size are not cached: writing them would cost more than compiling again.
 MAX_BYTES = 1 << 30
 
 
-def key(source: Any, options: Options, target: CpuTarget) -> str | None:
+def key(source: Any, options: Options, target: CpuTarget | GpuTarget) -> str | None:
     """The cache key of a compilation; None when `source` is neither bytes nor a file."""
     import dlc
     from dlc.runtime.cache import Cache
@@ -31,10 +32,20 @@ def key(source: Any, options: Options, target: CpuTarget) -> str | None:
         content_digest(content),
         options.key(),
         dlc.__version__,
-        target.cpu,
-        ",".join(sorted(target.features)),
+        *_machine(target),
         _compiler_digest(),
     )
+
+
+def _machine(target: CpuTarget | GpuTarget) -> tuple[str, ...]:
+    """What identifies a target, with the version of the compiler behind dlc where that is not fixed."""
+    from dlc.target import CpuTarget
+
+    if isinstance(target, CpuTarget):
+        return target.cpu, ",".join(sorted(target.features))
+    from importlib.metadata import version
+
+    return target.backend, str(target.arch), version("triton")
 
 
 def _content(source: Any) -> bytes | memoryview | None:
@@ -65,7 +76,7 @@ def find(key: str) -> memoryview | None:
     return default_cache().get(key)
 
 
-def store(key: str, artifact: Artifact) -> None:
+def store(key: str, artifact: Artifact | GpuArtifact) -> None:
     """Keep the package of `artifact` under `key`."""
     from dlc.runtime.cache import default_cache
 

@@ -8,17 +8,24 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from dlc.api.assemble import Artifact, assemble
 from dlc.api.host_reports import host_reports
 from dlc.api.isolation import reproducer
-from dlc.api.load import from_package_bytes
+from dlc.api.load import from_package_bytes, open_model
 from dlc.api.model import CompiledModel
 from dlc.api.report import CheckReport, HostReport
 from dlc.errors import Error, Finding, InputError, InternalError, UnsupportedError, printable
 from dlc.limits import Limits
 from dlc.options import Options, ShapeSpec
+from dlc.target.cpu import CpuTarget
+
+if TYPE_CHECKING:
+    from dlc.api.gpu.build import GpuArtifact
+    from dlc.frontend.onnx.importer import ImportedModel
+    from dlc.lowering.program import Program
+    from dlc.target import GpuTarget
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Any"
 Progress: TypeAlias = Callable[[str], None]
@@ -119,7 +126,7 @@ def compile_hooked(
     options: Options,
     progress: Progress,
     hooks: Hooks | None = None,
-    make: Callable[..., CompiledModel] = CompiledModel,
+    make: Callable[..., CompiledModel] = open_model,
 ) -> CompiledModel:
     """:func:`compile` with its options as an object, `hooks`, and a class to make of the artifact."""
     try:
@@ -152,20 +159,19 @@ class _Clock:
         return result
 
 
-def build(source: Source, options: Options, progress: Progress, hooks: Hooks) -> Artifact:
+def build(source: Source, options: Options, progress: Progress, hooks: Hooks) -> Artifact | GpuArtifact:
     """Everything that a compiled model consists of, in memory or from the compile cache."""
     from dlc.api import cached
-    from dlc.target.cpu import resolve
 
     refuse_unavailable(options)
-    target = resolve(options.targets[0])
+    target = find_target(options.targets[0])
     clock = _Clock(progress)
     use_cache = options.cache and not hooks.any
     key = clock.run("hash", lambda: cached.key(source, options, target)) if use_cache else None
     if key is not None:
         found = cached.find(key)
         if found is not None:
-            artifact: Artifact = clock.run("cache", lambda: from_package_bytes(found))
+            artifact: Artifact | GpuArtifact = clock.run("cache", lambda: from_package_bytes(found))
             report = dataclasses.replace(artifact.report, phases=tuple(clock.phases))
             return dataclasses.replace(artifact, report=report)
     if options.isolate:
@@ -177,7 +183,16 @@ def build(source: Source, options: Options, progress: Progress, hooks: Hooks) ->
     return artifact
 
 
-def _isolated(source: Source, options: Options, clock: _Clock, hooks: Hooks) -> Artifact:
+def find_target(name: str) -> CpuTarget | GpuTarget:
+    """The target called `name`; InputError for an unknown one."""
+    from dlc.target import resolve, resolve_gpu
+
+    return resolve_gpu(name) if name.startswith("cuda") else resolve(name)
+
+
+def _isolated(
+    source: Source, options: Options, clock: _Clock, hooks: Hooks
+) -> Artifact | GpuArtifact:
     """The artifact, made by a child process."""
     from dlc.api.isolation import compile_in_child
 
@@ -195,14 +210,16 @@ def refuse_unavailable(options: Options) -> None:
     reasons = []
     if len(options.targets) != 1:
         reasons.append("a package for several targets")
-    if options.precision not in ("model", "fp32"):
-        reasons.append(f"precision={options.precision!r}")
+    if options.precision == "tf32":
+        reasons.append("precision='tf32' on CPUs")
     if options.accuracy == "fast":
         reasons.append("accuracy='fast'")
     if options.alias:
         reasons.append("alias")
     if options.tune:
         reasons.append("tune=True")
+    if options.debug_codegen and options.targets[0].startswith("cuda"):
+        reasons.append("debug_codegen=True for a GPU")
     if reasons:
         raise UnsupportedError(
             f"this version of dlc does not offer {', '.join(reasons)}",
@@ -212,11 +229,9 @@ def refuse_unavailable(options: Options) -> None:
 
 
 def _compile(
-    source: Source, options: Options, target: Any, clock: _Clock, hooks: Hooks
-) -> tuple[Artifact, bool]:
+    source: Source, options: Options, target: CpuTarget | GpuTarget, clock: _Clock, hooks: Hooks
+) -> tuple[Artifact | GpuArtifact, bool]:
     """The artifact, and whether the model needs no data outside of `source`."""
-    from dlc.backends.cpu.backend import RED_ZONE, generate
-    from dlc.backends.cpu.policy import Policy
     from dlc.frontend.onnx.importer import import_model
     from dlc.ir.text import to_text
     from dlc.lowering.lower import lower
@@ -234,32 +249,83 @@ def _compile(
         ),
     )
     nodes = len(model.graph.nodes)
-    pipeline = default_pipeline(options.optimize, options.limits).without(*hooks.skip)
+    is_cpu = isinstance(target, CpuTarget)
+    pipeline = default_pipeline(options.optimize, options.limits, options.precision).without(*hooks.skip)
+    if not is_cpu:
+        pipeline = pipeline.without("assign-layouts")
     dump = hooks.dump
     if dump is not None:
         dump("00-import.ir", to_text(model.graph, digests=False))
     results = clock.run("optimize", lambda: pipeline.run(model.graph, dump=_numbered(dump)))
-    debug = options.debug_codegen
-    red_zone = RED_ZONE if debug else 0
+    red_zone = 0
+    if options.debug_codegen:
+        from dlc.backends.cpu.backend import RED_ZONE
+
+        red_zone = RED_ZONE
     program = clock.run("lower", lambda: lower(model.graph, options.limits, red_zone=red_zone))
     if dump is not None:
         dump("program.txt", program_text(program))
         dump("fusion.txt", decisions_text(program))
     if options.strict:
         refuse_hosts(host_reports(program))
-    policy = Policy.of(options.accuracy, options.memory)
-    code = clock.run("generate", lambda: generate(program, target, options.limits, policy, debug=debug))
-    if dump is not None:
-        dump("module.ll", code.text)
     rewrites = [
         (f"{step.name}: {rule}", count)
         for step, statistics, _ in results.steps
         for rule, count in sorted(statistics.rewrites.items())
     ]
-    artifact = assemble(model, options, target, code, clock.phases, nodes, rewrites)
+    made = _Made(model, options, program, clock, nodes, rewrites, dump)
+    artifact = _cpu_code(made, target) if isinstance(target, CpuTarget) else _gpu_code(made, target)
     passes = tuple((str(step), seconds) for step, _, seconds in results.steps)
-    report = dataclasses.replace(artifact.report, passes=passes)
+    report = dataclasses.replace(artifact.report, passes=passes, phases=tuple(clock.phases))
     return dataclasses.replace(artifact, report=report), not model.has_external_data
+
+
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """What a compilation has made before code generation."""
+
+    model: ImportedModel
+    options: Options
+    program: Program
+    clock: _Clock
+    nodes: int
+    rewrites: Sequence[tuple[str, int]]
+    dump: Callable[[str, str], None] | None
+
+
+def _cpu_code(made: _Made, target: CpuTarget) -> Artifact:
+    from dlc.backends.cpu.backend import generate
+    from dlc.backends.cpu.policy import Policy
+
+    options, clock = made.options, made.clock
+    policy = Policy.of(options.accuracy, options.memory)
+    debug = options.debug_codegen
+    code = clock.run(
+        "generate", lambda: generate(made.program, target, options.limits, policy, debug=debug)
+    )
+    if made.dump is not None:
+        made.dump("module.ll", code.text)
+    return assemble(made.model, options, target, code, clock.phases, made.nodes, made.rewrites)
+
+
+def _gpu_code(made: _Made, target: GpuTarget) -> GpuArtifact:
+    from dlc.api.gpu.build import assemble_gpu
+    from dlc.backends.triton.backend import generate
+
+    clock = made.clock
+    code = clock.run("generate", lambda: generate(made.program))
+    artifact: GpuArtifact = clock.run(
+        "compile functions",
+        lambda: assemble_gpu(
+            made.model, made.options, target, code, clock.phases, made.nodes, made.rewrites
+        ),
+    )
+    if made.dump is not None:
+        for number, function in enumerate(artifact.functions):
+            made.dump(f"function-{number:03d}.py", function.text)
+    if made.options.strict:
+        refuse_hosts(artifact.report.hosts)
+    return artifact
 
 
 def _numbered(dump: Callable[[str, str], None] | None) -> Callable[[str, str], None] | None:

@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlc import errors
 from dlc.api.assemble import Artifact
@@ -28,6 +28,9 @@ from dlc.api.load import from_package
 from dlc.errors import Error, Finding, InputError, InternalError, LimitError, UnsupportedError, printable
 from dlc.options import Options
 from dlc.runtime.package import Package
+
+if TYPE_CHECKING:
+    from dlc.api.gpu.build import GpuArtifact
 
 MODEL, PACKAGE, ANSWER, LOG = "model.onnx", "model.dlc", "answer.json", "log.txt"
 #: Starts the lines of the child that tell a phase.
@@ -39,7 +42,9 @@ _KEPT = 2000
 PROGRAM = "from dlc.api.isolated import main; main()"
 
 
-def compile_in_child(source: Any, options: Options, progress: Callable[[str], None]) -> Artifact:
+def compile_in_child(
+    source: Any, options: Options, progress: Callable[[str], None]
+) -> Artifact | GpuArtifact:
     """What a child process makes of `source` within the limits `compile_seconds` and `compile_bytes`.
 
     Raises what the child raised; LimitError when a limit ended it; InternalError, with the command that

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from dlc.runtime.call import Binding, CancelToken, NativeModel, PreparedCall as 
 from dlc.runtime.manifest import Manifest, TensorInfo
 from dlc.runtime.package import package_bytes, write_package
 from dlc.target.cpu import native
+
+if TYPE_CHECKING:
+    from dlc.api.gpu.build import GpuArtifact
 
 #: Most combinations of input shapes whose plans are kept.
 _PLANS = 256
@@ -50,12 +53,35 @@ class CompiledModel:
     """A model ready to run: `y = model(x)`. Several Python threads may call it at once."""
 
     def __init__(self, artifact: Artifact, *, threads: int | None = None, poison: bool = False) -> None:
+        self._describe(artifact)
+        manifest = artifact.manifest
+        known = _symbols(manifest)
+        self._plans: dict[tuple[tuple[int, ...], ...], _Plan] = {}
+        self._foreign = _obstacle(manifest)
+        limits = manifest.options.get("limits")
+        bound = limits.get("arena_bytes") if isinstance(limits, Mapping) else None
+        hosts = artifact.hosts
+        made = () if hosts is None or max(hosts.outputs, default=-1) < 0 else hosts.outputs
+        grown = artifact.interface.grown
+        self._collector = Collector(self.outputs, grown, known, made) if grown or made else None
+        self._native = NativeModel(
+            [artifact.code],
+            artifact.interface,
+            artifact.constants,
+            threads=threads,
+            arena_limit=bound if isinstance(bound, int) else None,
+            host=None if hosts is None else lambda: HostRunner(hosts),
+            poison=poison or manifest.options.get("debug_codegen") is True,
+        )
+
+    def _describe(self, artifact: Artifact | GpuArtifact) -> None:
+        """Take over what the artifact says of the model's interface."""
         self._artifact = artifact
         manifest = artifact.manifest
         self.name = manifest.model.name
         self.inputs = tuple(map(_spec, manifest.inputs))
         self.outputs = tuple(map(_spec, manifest.outputs))
-        known = {s.name: Symbol(s.name, s.minimum, s.maximum) for s in manifest.symbols}
+        known = _symbols(manifest)
         self._symbols = tuple(s.name for s in manifest.symbols if s.input is not None)
         sources = {
             (s.input, s.axis): i
@@ -74,23 +100,6 @@ class CompiledModel:
         self._derived = any(binder.derived for binder in self._binders)
         self._dtypes = tuple(None if spec.is_object else spec.dtype for spec in self.inputs)
         self._from_shapes = not elements and not self._objects
-        self._plans: dict[tuple[tuple[int, ...], ...], _Plan] = {}
-        self._foreign = _obstacle(manifest)
-        limits = manifest.options.get("limits")
-        bound = limits.get("arena_bytes") if isinstance(limits, Mapping) else None
-        hosts = artifact.hosts
-        made = () if hosts is None or max(hosts.outputs, default=-1) < 0 else hosts.outputs
-        grown = artifact.interface.grown
-        self._collector = Collector(self.outputs, grown, known, made) if grown or made else None
-        self._native = NativeModel(
-            [artifact.code],
-            artifact.interface,
-            artifact.constants,
-            threads=threads,
-            arena_limit=bound if isinstance(bound, int) else None,
-            host=None if hosts is None else lambda: HostRunner(hosts),
-            poison=poison or manifest.options.get("debug_codegen") is True,
-        )
 
     # --- calling
 
@@ -378,6 +387,11 @@ class PreparedModelCall:
             values = [made.get(index, value) for index, value in enumerate(self.outputs)]
             self.outputs = Outputs(self.outputs.names, values)
         return self.outputs
+
+
+def _symbols(manifest: Manifest) -> dict[str, Symbol]:
+    """The symbols of the interface by name."""
+    return {s.name: Symbol(s.name, s.minimum, s.maximum) for s in manifest.symbols}
 
 
 def _spec(info: TensorInfo) -> TensorSpec:

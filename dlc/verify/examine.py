@@ -206,6 +206,7 @@ class _Subject:
     def examine(self, inputs: Sequence[Values]) -> Examination:
         """Compile and run on each of `inputs`, up to the first symptom."""
         from dlc.api.compile import Hooks, build
+        from dlc.api.load import cpu_artifact
         from dlc.api.model import CompiledModel
         from dlc.options import Options
 
@@ -213,7 +214,7 @@ class _Subject:
         options = Options(**{"cache": False, **self.options})
         try:
             artifact = build(self.model.SerializeToString(), options, lambda _: None, Hooks())
-            compiled = CompiledModel(artifact, threads=options.threads, poison=True)
+            compiled = CompiledModel(cpu_artifact(artifact), threads=options.threads, poison=True)
         except (UnsupportedError, LimitError, ResourceError):
             raise
         except Exception as error:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlc.api.arrays import to_torch
 from dlc.api.assemble import Artifact
 from dlc.api.compile import compile_hooked
-from dlc.api.load import from_package_bytes
+from dlc.api.load import cpu_artifact, from_package_bytes
 from dlc.api.model import CompiledModel
 from dlc.errors import Error, InternalError, ShapeError, printable
 from dlc.frontend.torch.modules import Structure, export_module
 from dlc.options import Options
+
+if TYPE_CHECKING:
+    from dlc.api.gpu.build import GpuArtifact
 
 
 class CompiledModule(CompiledModel):
@@ -51,7 +53,7 @@ class CompiledModule(CompiledModel):
 
 
 def _restore(package: bytes, structure: Structure) -> CompiledModule:
-    return CompiledModule(from_package_bytes(package), structure=structure)
+    return CompiledModule(cpu_artifact(from_package_bytes(package)), structure=structure)
 
 
 def compile_module(
@@ -69,6 +71,9 @@ def compile_module(
     except Exception as error:
         message = f"the module cannot be exported: {type(error).__name__}: {printable(str(error))}"
         raise InternalError(message) from error
-    make = functools.partial(CompiledModule, structure=structure)
+
+    def make(artifact: Artifact | GpuArtifact, *, threads: int | None) -> CompiledModule:
+        return CompiledModule(cpu_artifact(artifact), threads=threads, structure=structure)
+
     with tempfile.TemporaryDirectory() as folder, exported.source(Path(folder)) as source:
         return compile_hooked(source, options, progress, make=make)

@@ -1,0 +1,1 @@
+"""Models on GPUs: from generated functions to packages, and runs of them."""

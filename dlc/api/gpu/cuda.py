@@ -1,0 +1,124 @@
+"""The machine that is a GPU of NVIDIA, through its driver."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Hashable, Sequence
+from types import TracebackType
+from typing import Any
+
+from dlc.api.gpu.machine import Array
+from dlc.runtime.cuda import (
+    DeviceMemory,
+    GraphCache,
+    Kernel,
+    KernelBinary,
+    Launch,
+    Stream,
+    open_device,
+)
+from dlc.runtime.cuda.memory import copy, download, fill, upload
+
+#: Most recorded runs that are kept.
+_GRAPHS = 16
+
+
+class CudaMachine:
+    """The first GPU, with `binaries` of functions by number; UnsupportedError where there is none.
+
+    Functions are loaded when they are launched first. All work goes through one stream.
+    """
+
+    def __init__(self, binaries: Sequence[KernelBinary]) -> None:
+        self.device = open_device()
+        self.name = self.device.name
+        self.stream = Stream(self.device)
+        self._binaries = binaries
+        self._kernels: dict[int, Kernel] = {}
+        self._scratch: list[DeviceMemory] = []
+        self._graphs = GraphCache(self.device, _GRAPHS)
+
+    def __enter__(self) -> CudaMachine:
+        self.device.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.device.__exit__(kind, error, trace)
+
+    def record(self, key: Hashable, work: Callable[[], None]) -> None:
+        """Do the work as a CUDA graph."""
+        graph = self._graphs.get(key, (), lambda stream: self._into(stream, work))
+        graph.launch(self.stream)
+
+    def _into(self, stream: Stream, work: Callable[[], None]) -> None:
+        """Do the work in another stream."""
+        own, self.stream = self.stream, stream
+        try:
+            work()
+        finally:
+            self.stream = own
+
+    def allocate(self, size: int, what: str) -> DeviceMemory:
+        """Memory of the GPU."""
+        return DeviceMemory(self.device, size, what=what)
+
+    def upload(self, address: int, source: Array) -> None:
+        """Copy an array to the GPU, and wait for it: the array may change or go afterwards."""
+        upload(address, source, self.stream)
+        self.stream.synchronize()
+
+    def download(self, target: Array, address: int) -> None:
+        """Fill an array from the GPU."""
+        download(target, address, self.stream)
+        self.stream.synchronize()
+
+    def copy(self, target: int, source: int, size: int) -> None:
+        """Copy within the GPU's memory."""
+        copy(target, source, size, self.stream)
+
+    def fill(self, address: int, byte: int, size: int) -> None:
+        """Set bytes of the GPU's memory."""
+        fill(address, byte, size, self.stream)
+
+    def prepare(self, function: int, grid: tuple[int, ...], values: Sequence[int]) -> StreamLaunch:
+        """A launch of a loaded function."""
+        kernel = self._kernels.get(function)
+        if kernel is None:
+            kernel = self._kernels[function] = Kernel(self.device, self._binaries[function])
+        x, y, z = (*grid, 1, 1, 1)[:3]
+        needed = kernel.scratch_bytes((x, y, z))
+        scratch = 0
+        if needed:
+            memory = self.allocate(needed, "scratch memory of a kernel")
+            self._scratch.append(memory)
+            scratch = memory.address
+        return StreamLaunch(self, Launch(kernel, (x, y, z), values, scratch=scratch))
+
+    def synchronize(self) -> None:
+        """Wait for the GPU."""
+        self.stream.synchronize()
+
+    def close(self) -> None:
+        """Unload the functions."""
+        with contextlib.suppress(Exception):
+            self.stream.synchronize()
+        self._graphs.close()
+        resources: list[Any] = [*self._kernels.values(), *self._scratch, self.stream]
+        for resource in resources:
+            resource.close()
+        self._kernels.clear()
+        self._scratch.clear()
+
+
+class StreamLaunch:
+    """A launch into the stream of a machine."""
+
+    def __init__(self, machine: CudaMachine, launch: Launch) -> None:
+        self._machine = machine
+        self._launch = launch
+        self.patch = launch.patch
+
+    def __call__(self) -> None:
+        self._launch(self._machine.stream)
