@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlc.errors import ModelError
+from dlc.errors import InputError, ModelError
 from dlc.frontend.onnx.importer import import_model
 from tests.helpers.onnx_cases import (
     backend_node_cases,
@@ -64,3 +64,18 @@ def test_offsets_of_the_wrong_shape_are_refused() -> None:
 @pytest.mark.parametrize("shape", [(3, 3), (2, 4, 4), (2, 3, 1, 1), (0, 2, 2)])
 def test_det(shape: tuple[int, ...]) -> None:
     check_node("Det", [draw(*shape)], opset=11, onnxruntime=0 not in shape)
+
+
+@pytest.mark.parametrize("attributes, channels, filters", [({"group": 2}, 4, 5), ({"offset_group": 2}, 3, 4)])
+def test_symbolic_channels_divide_into_groups(
+    attributes: dict[str, Any], channels: int, filters: int
+) -> None:
+    """What no group computes would not be written."""
+    inputs = [draw(1, 4, 3, 3), draw(4, 4 // attributes.get("group", 1), 1, 1)]
+    inputs.append(draw(1, 2 * attributes.get("offset_group", 1), 3, 3))
+    model = one_node_model("DeformConv", inputs, attributes=attributes, opset=22, symbolic=True)
+    run_evaluator(model, feeds_of(model, inputs))
+    per_group = channels // attributes.get("group", 1)
+    inputs[:2] = [draw(1, channels, 3, 3), draw(filters, per_group, 1, 1)]
+    with pytest.raises(InputError, match="a multiple of 2 groups"):
+        run_evaluator(model, feeds_of(model, inputs))

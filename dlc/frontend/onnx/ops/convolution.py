@@ -35,11 +35,11 @@ def conv_operator(ctx: NodeContext, x: int = 0, w: int = 1) -> Conv:
     op = Conv(strides, dilations, pads, groups(ctx))
     channels, per_group = ctx.required(x).tensor.shape[1], ctx.required(w).tensor.shape[1]
     require_equal(ctx, channels, per_group * op.groups, "the input's channels and those of the weights")
-    _require_whole_groups(ctx, ctx.required(w).tensor.shape[0], op.groups, "output channels")
+    require_whole_groups(ctx, ctx.required(w).tensor.shape[0], op.groups, "output channels")
     return op
 
 
-def _require_whole_groups(ctx: NodeContext, channels: Dim, count: int, what: str) -> None:
+def require_whole_groups(ctx: NodeContext, channels: Dim, count: int, what: str) -> None:
     """`channels` must be divisible by the number of groups."""
     if count > 1:
         text = f"the {what} and a multiple of {count} groups"
@@ -96,7 +96,7 @@ def conv_transpose(ctx: NodeContext) -> Value:
     op = ConvTranspose(strides, dilations, pads, padding, groups(ctx))
     x, w, bias = ctx.required(0), ctx.required(1), ctx.optional(2)
     require_equal(ctx, x.tensor.shape[1], w.tensor.shape[0], "the input's channels and those of the weights")
-    _require_whole_groups(ctx, w.tensor.shape[0], op.groups, "input channels")
+    require_whole_groups(ctx, w.tensor.shape[0], op.groups, "input channels")
     require_shape(ctx, bias, [w.tensor.shape[1] * op.groups], "the bias")
     return ctx.add(op, x, w, bias)
 
