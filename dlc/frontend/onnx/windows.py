@@ -23,12 +23,14 @@ def spatial_operand(ctx: NodeContext, index: int) -> TensorType:
 
 
 def require_windows_fit(ctx: NodeContext, spatial: Sequence[Dim], kernel: Sequence[Dim],
-                        dilations: Sequence[int], pads: Sequence[tuple[Dim, Dim]]) -> None:
-    """Check that no window is larger than the padded input."""
-    for extent, window, dilation, (before, after) in zip(spatial, kernel, dilations, pads, strict=True):
+                        dilations: Sequence[int], pads: Sequence[tuple[Dim, Dim]],
+                        overhang: Sequence[int] | None = None) -> None:
+    """Check that no window is larger than the padded input, beyond which it may hang by `overhang`."""
+    geometry = zip(spatial, kernel, dilations, pads, overhang or [0] * len(spatial), strict=True)
+    for extent, window, dilation, (before, after), more in geometry:
         covered, padded = effective_extent(window, dilation), extent + before + after
         message = f"a window of {to_text(covered)} elements is larger than the padded {to_text(padded)}"
-        require(ctx, Relation.LE, covered, padded, message)
+        require(ctx, Relation.LE, covered, padded + more, message)
 
 
 def per_axis(ctx: NodeContext, key: str, rank: int, default: int = 1, least: int = 1) -> tuple[int, ...]:

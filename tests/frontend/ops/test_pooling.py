@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlc.errors import ModelError
+from dlc.errors import InputError, ModelError
 from dlc.frontend.onnx.importer import import_model
 from tests.helpers.onnx_cases import (
     backend_node_cases,
@@ -148,3 +148,14 @@ def test_impossible_pools_are_refused(op_type: str, opset: int, attributes: dict
     model = one_node_model(op_type, [draw(1, 2, 6, 6)], attributes=attributes, opset=opset)
     with pytest.raises(ModelError, match=reason):
         import_model(model)
+
+
+@pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("ceil_mode, least", [(0, 4), (1, 3)])
+def test_symbolic_extents_hold_a_window(op_type: str, ceil_mode: int, least: int) -> None:
+    """With ceil_mode a window of 4 elements may hang over by less than the stride 2."""
+    attributes = {"kernel_shape": [4], "strides": [2], "ceil_mode": ceil_mode}
+    model = one_node_model(op_type, [draw(1, 2, 6)], attributes=attributes, opset=12, symbolic=True)
+    assert run_evaluator(model, {"x0": draw(1, 2, least)})[0].shape == (1, 2, 1)
+    with pytest.raises(InputError, match="larger than the padded"):
+        run_evaluator(model, {"x0": draw(1, 2, least - 1)})

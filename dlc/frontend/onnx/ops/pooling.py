@@ -39,8 +39,8 @@ def _pool(ctx: NodeContext, fn: str, *, p: int = 2, include_pad: bool = False,
     only_since(ctx, 10, "ceil_mode")
     ceil_mode = bool(ctx.int("ceil_mode", 0)) and auto_pad(ctx) == "NOTSET"
     pads = window_pads(ctx, spatial, kernel, strides, dilations)
-    if not ceil_mode:
-        require_windows_fit(ctx, spatial, kernel, dilations, pads)
+    overhang = [stride - 1 if ceil_mode else 0 for stride in strides]
+    require_windows_fit(ctx, spatial, kernel, dilations, pads, overhang)
     column_major = indices and bool(ctx.int("storage_order", 0))
     return Pool(fn, kernel, strides, dilations, pads, ceil_mode, include_pad, p, indices, column_major)
 
