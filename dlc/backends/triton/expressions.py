@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from dlc.backends.triton.function_builder import FunctionBuilder
+from dlc.backends.triton.offsets import Offsets, Tile
 from dlc.backends.triton.semantics import binary, cast, compare, constant, select, unary
 from dlc.ir.dims import Dim, free_symbols, is_nonnegative
 from dlc.ir.dtypes import DType
@@ -23,21 +24,6 @@ from dlc.lowering.kernel import Map, Param, Store
 _SHORT = 48
 
 Mask: TypeAlias = tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Tile:
-    """Axes whose indices vary together over a block.
-
-    `flat` is the variable of their common index, `bound` the one that says at which points they are within
-    their extents; None where they always are. `moving` are those of more than one point; the others are
-    numbers.
-    """
-
-    flat: str
-    axes: tuple[str, ...]
-    moving: tuple[str, ...]
-    bound: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +67,7 @@ class Emitter:
         self.maps = maps or {}
         self._done: dict[tuple[e.Expr, Mask], str] = {}
         self._conditions: dict[e.InRange, str] = {}
+        self._offsets = Offsets(builder, points.tiles)
         #: The tiles along which a condition or a check differs.
         self._shapes: dict[str, tuple[Tile, ...]] = {t.bound: (t,) for t in points.tiles if t.bound}
 
@@ -89,6 +76,7 @@ class Emitter:
         emitter = Emitter(self.builder, points or self.points, self.locals, self.maps)
         emitter._done = dict(self._done)
         emitter._conditions = dict(self._conditions)
+        emitter._offsets = self._offsets.inner(emitter.points.tiles)
         emitter._shapes |= self._shapes
         return emitter
 
@@ -239,8 +227,7 @@ class Emitter:
         total: Dim = 0
         for at, stride in zip(physical, param.physical_strides(), strict=True):
             total = total + at * stride
-        text = self.builder.dim(total)
-        return f"({text})" if " " in text else text
+        return self._offsets.text(total)
 
     # --- stores
 

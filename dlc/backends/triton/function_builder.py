@@ -75,7 +75,10 @@ class FunctionBuilder(Writer):
 
     def variable(self, prefix: str, text: str) -> Symbol:
         """A new variable that holds a number >= 0, as a symbol for dims."""
-        name = self.assign(prefix, text)
+        return self.alias(self.assign(prefix, text))
+
+    def alias(self, name: str) -> Symbol:
+        """A variable of the function that holds a number >= 0, as a symbol for dims."""
         self._variables.add(name)
         return Symbol(name)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlc.backends.triton.expressions import Tile
 from dlc.backends.triton.function_builder import FunctionBuilder
+from dlc.backends.triton.offsets import Tile
 from dlc.ir.dims import Dim, ceildiv, linear, product
 from dlc.lowering.kernel import Axis, Kernel, Param
 
