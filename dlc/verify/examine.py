@@ -218,7 +218,7 @@ class _Subject:
         except (UnsupportedError, LimitError, ResourceError):
             raise
         except Exception as error:
-            return self._refused(error, inputs[0])
+            return self._refused(error, inputs[0] if inputs else {})
         last = Examination(None, Finished.AGREES)
         with compiled:
             for number, values in enumerate(inputs):

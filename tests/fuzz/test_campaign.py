@@ -110,6 +110,14 @@ def test_nothing_is_said_where_nothing_compiles(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("dlc.verify.examine.examine", lambda *_, **__: limited)
     with pytest.raises(ResourceError, match="does not compile anything"):
         fuzz_graphs(1)
+    monkeypatch.undo()
+
+    def broken(*_: object) -> None:
+        raise TypeError("planted")
+
+    monkeypatch.setattr(import_module("dlc.api.compile"), "build", broken)
+    with pytest.raises(ResourceError, match="TypeError.*planted"):
+        fuzz_graphs(1)
 
 
 # --- reports
