@@ -116,7 +116,7 @@ def test_nothing_is_said_where_nothing_compiles(monkeypatch: pytest.MonkeyPatch)
         raise TypeError("planted")
 
     monkeypatch.setattr(import_module("dlc.api.compile"), "build", broken)
-    with pytest.raises(ResourceError, match="TypeError.*planted"):
+    with pytest.raises(ResourceError, match=r"TypeError.*planted"):
         fuzz_graphs(1)
 
 
