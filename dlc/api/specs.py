@@ -75,22 +75,22 @@ class InputBinder:
 
     def check(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """`array` in C order, aligned; InputError or ShapeError when it does not fit."""
+        self.require(array.dtype, array.shape)
         if array.dtype != self.dtype:
-            if array.dtype.newbyteorder("=") != self.dtype:
-                raise InputError(
-                    f"input {printable(self.spec.name)!r} must have dtype {self.dtype}, not {array.dtype}",
-                    hint=f"convert it: x.astype(numpy.{self.dtype})",
-                    code="input/dtype",
-                )
             array = array.astype(self.dtype)
-        shape = array.shape
-        if len(shape) != self.rank:
-            raise self._shape_error(shape)
-        for axis, extent in self.fixed:
-            if shape[axis] != extent:
-                raise self._shape_error(shape)
         flags = array.flags
         return array if flags.c_contiguous and flags.aligned else np.array(array, order="C")
+
+    def require(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        """InputError or ShapeError unless an array of that type, in any byte order, and shape fits."""
+        if dtype != self.dtype and dtype.newbyteorder("=") != self.dtype:
+            raise InputError(
+                f"input {printable(self.spec.name)!r} must have dtype {self.dtype}, not {dtype}",
+                hint=f"convert it: x.astype(numpy.{self.dtype})",
+                code="input/dtype",
+            )
+        if len(shape) != self.rank or any(shape[axis] != extent for axis, extent in self.fixed):
+            raise self._shape_error(shape)
 
     def check_derived(self, shape: tuple[int, ...], env: Mapping[str, int]) -> None:
         """ShapeError where an extent differs from what other extents imply."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Any
 
 from dlc.api.gpu.machine import Array
+from dlc.errors import ResourceError
 from dlc.runtime.cuda import (
     DeviceMemory,
     GraphCache,
@@ -32,10 +34,10 @@ class CudaMachine:
     def __init__(self, binaries: Sequence[KernelBinary]) -> None:
         self.device = open_device()
         self.name = self.device.name
-        self.stream = Stream(self.device)
+        self._own_stream = self.stream = Stream(self.device)
         self._binaries = binaries
         self._kernels: dict[int, Kernel] = {}
-        self._scratch: list[DeviceMemory] = []
+        self._scratch: list[DeviceMemory | TorchMemory] = []
         self._graphs = GraphCache(self.device, _GRAPHS)
 
     def __enter__(self) -> CudaMachine:
@@ -60,8 +62,18 @@ class CudaMachine:
         finally:
             self.stream = own
 
-    def allocate(self, size: int, what: str) -> DeviceMemory:
-        """Memory of the GPU."""
+    def use_stream(self, handle: int | None) -> None:
+        """Work in another stream follows that in the one before, as both use the same memory."""
+        if handle == (None if self.stream is self._own_stream else self.stream.handle):
+            return
+        self.stream.synchronize()
+        self.stream = self._own_stream if handle is None else Stream(self.device, handle)
+
+    def allocate(self, size: int, what: str) -> DeviceMemory | TorchMemory:
+        """Memory of the GPU, from torch where that is in use, so that both share what is free."""
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            return TorchMemory(torch, self.device.ordinal, size, what)
         return DeviceMemory(self.device, size, what=what)
 
     def upload(self, address: int, source: Array) -> None:
@@ -105,11 +117,27 @@ class CudaMachine:
         with contextlib.suppress(Exception):
             self.stream.synchronize()
         self._graphs.close()
-        resources: list[Any] = [*self._kernels.values(), *self._scratch, self.stream]
+        resources: list[Any] = [*self._kernels.values(), *self._scratch, self._own_stream]
         for resource in resources:
             resource.close()
         self._kernels.clear()
         self._scratch.clear()
+
+
+class TorchMemory:
+    """Memory from torch's allocator; ResourceError where it has none."""
+
+    def __init__(self, torch: Any, ordinal: int, size: int, what: str) -> None:
+        try:
+            self._tensor = torch.empty(size, dtype=torch.uint8, device=f"cuda:{ordinal}")
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(f"{what}: torch has no {size:,} bytes of the GPU's memory") from error
+        self.address: int = self._tensor.data_ptr()
+        self.size = size
+
+    def close(self) -> None:
+        """Give it back to torch."""
+        self._tensor = None
 
 
 class StreamLaunch:

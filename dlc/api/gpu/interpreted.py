@@ -54,6 +54,9 @@ class InterpretedMachine:
         """Do it."""
         work()
 
+    def use_stream(self, handle: int | None) -> None:
+        """There is one order of everything."""
+
     def allocate(self, size: int, what: str) -> HostMemory:
         """Memory of the process."""
         return HostMemory(self, size)

@@ -47,6 +47,9 @@ class Machine(Protocol):
     def record(self, key: Hashable, work: Callable[[], None]) -> None:
         """Do the launches and copies that `work` asks for; those of an equal key may be taken from before."""
 
+    def use_stream(self, handle: int | None) -> None:
+        """Put work into the stream of others with that handle from now on; None: into the machine's own."""
+
     def allocate(self, size: int, what: str) -> Memory:
         """Memory of `size` bytes; ResourceError where there is not so much."""
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from dlc.api.arrays import Family, common_family, in_family, is_tensor
+from dlc.api.arrays import in_family
 from dlc.api.gpu import plan as p
 from dlc.api.gpu.build import GpuArtifact
 from dlc.api.gpu.executor import Binding, Executor
-from dlc.api.gpu.machine import Array, Machine
+from dlc.api.gpu.machine import Machine
+from dlc.api.gpu.tensors import current_stream, gpu_family, numpy_dtype, on_gpu, torch_dtype
 from dlc.api.model import CompiledModel
 from dlc.api.outputs import Outputs
-from dlc.errors import InputError, UnsupportedError, printable
+from dlc.errors import InputError, UnsupportedError
 from dlc.ir.dtypes import from_text
 from dlc.runtime.call import CancelToken
 
@@ -27,8 +27,9 @@ _ALIGNMENT = 16
 class GpuModel(CompiledModel):
     """A model ready to run on a GPU. Several Python threads may call it; their runs follow each other.
 
-    Arrays of NumPy are copied to the GPU and results back. Where an input is a torch tensor on the GPU, it is
-    used where it lies, and results are such tensors. The GPU is opened by the first call.
+    Arrays of NumPy are copied to the GPU and results back. An input that lies on the GPU, a torch tensor or
+    what else has DLPack, is used there, in torch's current stream, and results are of its kind. The GPU is
+    opened by the first call.
     """
 
     def __init__(
@@ -55,34 +56,40 @@ class GpuModel(CompiledModel):
         return self._executor
 
     def _run(self, values: Sequence[Any], cancel: CancelToken | None = None) -> Outputs:
+        given = [on_gpu(value) for value in values]
+        there = next((tensor for tensor in given if tensor is not None), None)
         with self._lock:
             executor = self.executor
-            arrays, numbers, family = self._bind_any(values)
-            binding = executor.bind(numbers)
-            on_gpu = next((array for array in arrays if not isinstance(array, np.ndarray)), None)
-            addresses = [self._place(executor, i, array) for i, array in enumerate(arrays)]
-            if on_gpu is not None:
-                return Outputs(self._output_names, self._run_there(executor, binding, addresses, on_gpu))
-            results = self._run_here(executor, binding, addresses)
+            if there is None:
+                executor.machine.use_stream(None)
+                arrays, numbers, family = self._bind(values)
+                binding = executor.bind(numbers)
+                results = self._run_here(executor, binding, self._places(executor, arrays))
+            else:
+                # What torch has asked for comes before, and what it asks for next comes after.
+                executor.machine.use_stream(current_stream())
+                arrays, numbers = self._bind_there(values, given)
+                family = gpu_family(values)
+                binding = executor.bind(numbers)
+                results = self._run_there(executor, binding, self._places(executor, arrays), there)
         if family is not None:
-            results = [in_family(family, result) for result in results]
+            results = [in_family(family, result) if there is None else family(result) for result in results]
         return Outputs(self._output_names, results)
 
     # --- inputs
 
-    def _bind_any(self, values: Sequence[Any]) -> tuple[list[Any], tuple[int, ...], Family | None]:
-        """The inputs checked, arrays of the host or tensors of the GPU, and the numbers of the symbols."""
-        if not any(is_tensor(value) and value.is_cuda for value in values):
-            return self._bind(values)
+    def _bind_there(
+        self, values: Sequence[Any], given: Sequence[Any]
+    ) -> tuple[list[Any], tuple[int, ...]]:
+        """The inputs checked, tensors of the GPU or arrays of the host, and the numbers of the symbols."""
         arrays: list[Any] = []
         numbers = [0] * len(self._symbols)
-        for value, binder in zip(values, self._binders, strict=True):
-            if is_tensor(value) and value.is_cuda:
-                array = value.detach().contiguous()
-                # A stand-in without memory has the shape and type that are checked.
-                binder.check(_stand_in(tuple(array.shape), str(array.dtype), binder.spec.name))
-            else:
+        for value, tensor, binder in zip(values, given, self._binders, strict=True):
+            if tensor is None:
                 array, _ = binder.take(value)
+            else:
+                array = tensor.contiguous()
+                binder.require(numpy_dtype(array, binder.spec.name), tuple(array.shape))
             for axis, index in binder.reads:
                 numbers[index] = int(array.shape[axis])
             for element, index in binder.elements:
@@ -91,22 +98,24 @@ class GpuModel(CompiledModel):
         env = dict(zip(self._symbols, numbers, strict=True))
         for array, binder in zip(arrays, self._binders, strict=True):
             binder.check_derived(tuple(array.shape), env)
-        return arrays, tuple(numbers), common_family([])
+        return arrays, tuple(numbers)
+
+    def _places(self, executor: Executor, arrays: Sequence[Any]) -> list[int]:
+        """The addresses of the inputs on the GPU, where they are copied to unless they lie there."""
+        return [self._place(executor, index, array) for index, array in enumerate(arrays)]
 
     def _place(self, executor: Executor, index: int, array: Any) -> int:
-        """The address of an input on the GPU, where it is copied to unless it lies there."""
-        if not isinstance(array, np.ndarray):
-            address: int = array.data_ptr()
-            if address % _ALIGNMENT == 0:
-                return address
+        if isinstance(array, np.ndarray):
+            own = executor.memory(p.INPUT, index, array.nbytes, "an input")
+            executor.machine.upload(own.address, array)
+            return own.address
+        address: int = array.data_ptr()
+        if address % _ALIGNMENT:
             size = array.numel() * array.element_size()
             own = executor.memory(p.INPUT, index, size, "an input")
-            _torch_stream_done()
             executor.machine.copy(own.address, address, size)
             return own.address
-        own = executor.memory(p.INPUT, index, array.nbytes, "an input")
-        executor.machine.upload(own.address, array)
-        return own.address
+        return address
 
     # --- runs
 
@@ -138,7 +147,6 @@ class GpuModel(CompiledModel):
         """Run, with results as torch tensors on the GPU of the tensor `like`."""
         import torch
 
-        _torch_stream_done()
         places: list[int | None] = []
         results: list[Any] = []
         for index, (shape, spec) in enumerate(zip(binding.shapes, self.outputs, strict=True)):
@@ -146,18 +154,16 @@ class GpuModel(CompiledModel):
                 places.append(None)
                 results.append(None)
                 continue
-            results.append(torch.empty(shape, dtype=_torch_dtype(spec.dtype.name), device=like.device))
+            results.append(torch.empty(shape, dtype=torch_dtype(spec.dtype.name), device=like.device))
             places.append(results[-1].data_ptr())
         made = executor.run(binding, inputs, places)
         for index, place in enumerate(places):
             if place is None:
                 found = made[index]
-                dtype = _torch_dtype(from_text(found.dtype).numpy.name)
+                dtype = torch_dtype(from_text(found.dtype).numpy.name)
                 results[index] = torch.empty(found.shape, dtype=dtype, device=like.device)
                 size = results[index].numel() * results[index].element_size()
                 executor.machine.copy(results[index].data_ptr(), found.address, size)
-        # Work of torch in its own stream may follow at once.
-        executor.machine.synchronize()
         return results
 
     def prepare(
@@ -192,37 +198,3 @@ def _cuda(artifact: GpuArtifact) -> Machine:
     from dlc.api.gpu.cuda import CudaMachine
 
     return CudaMachine(artifact.binaries)
-
-
-def _stand_in(shape: tuple[int, ...], dtype: str, name: str) -> Array:
-    """An array of that shape and of torch's `dtype`, whose elements are all one."""
-    text = dtype.removeprefix("torch.")
-    try:
-        found = np.dtype(text)
-    except TypeError:
-        import ml_dtypes
-
-        found = np.dtype(getattr(ml_dtypes, text, object))
-    if found.kind == "O":
-        raise InputError(f"input {printable(name)!r} has torch's type {text}", code="input/dtype")
-    return _Shape.of(shape, found)
-
-
-class _Shape:
-    """Makes arrays whose shape alone matters."""
-
-    @staticmethod
-    def of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """A read-only array without memory of its own."""
-        array: Array = np.broadcast_to(np.zeros((), dtype), shape)
-        return array
-
-
-def _torch_dtype(name: str) -> Any:
-    torch = sys.modules["torch"]
-    return getattr(torch, {"bool": "bool"}.get(name, name))
-
-
-def _torch_stream_done() -> None:
-    """Wait for torch's work on the GPU, which may still be making the inputs."""
-    sys.modules["torch"].cuda.current_stream().synchronize()
