@@ -1,4 +1,9 @@
-"""Element types as Triton holds them in registers, and constants of these types."""
+"""Element types as Triton holds them in registers, and constants of these types.
+
+Types that Triton has not are held as their codes, as they lie in memory: integers of less than 8 bits (whose
+upper bits of the byte count for nothing) and 8- and 4-bit floats in bytes, complex numbers in 64 bits. There
+is no arithmetic on any of them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import math
 import numpy as np
 
 from dlc.errors import InternalError
-from dlc.ir.dtypes import DType
+from dlc.ir.dtypes import DType, Kind
 
 #: The type that holds elements in registers. Those of f8e4m3fn need a GPU of compute capability 8.9.
 REGISTER_TYPES = {
@@ -26,6 +31,15 @@ REGISTER_TYPES = {
     DType.U16: "tl.uint16",
     DType.U8: "tl.uint8",
     DType.BOOL: "tl.int1",
+    DType.F8E4M3FNUZ: "tl.uint8",
+    DType.F8E5M2FNUZ: "tl.uint8",
+    DType.F8E8M0: "tl.uint8",
+    DType.F4E2M1: "tl.uint8",
+    DType.I4: "tl.uint8",
+    DType.I2: "tl.uint8",
+    DType.U4: "tl.uint8",
+    DType.U2: "tl.uint8",
+    DType.C64: "tl.int64",
 }
 
 
@@ -44,7 +58,7 @@ def register_type(dtype: DType) -> str:
     return REGISTER_TYPES[dtype]
 
 
-def constant(value: float | int | bool, dtype: DType) -> str:
+def constant(value: float | int | bool | complex, dtype: DType) -> str:
     """A number of `dtype`, bit for bit. A float counts as rounded to `dtype`, as in `Const`.
 
     The number is a tensor without axes, never one of Python, whose type Triton would choose by its size.
@@ -55,13 +69,16 @@ def constant(value: float | int | bool, dtype: DType) -> str:
     if dtype.is_integer:
         if not isinstance(value, int):
             raise InternalError(f"{value!r} is no {dtype.text}")
-        return f"tl.full((), {int(value)}, {held})"
+        number = int(value) if dtype.bits >= 8 else int(value) & ((1 << dtype.bits) - 1)
+        return f"tl.full((), {number}, {held})"
+    if dtype.kind is Kind.COMPLEX:
+        return f"tl.full((), {int(np.asarray(value, dtype.numpy).view(np.int64))}, {held})"
     with np.errstate(over="ignore"):
         rounded = np.asarray(value, np.float64).astype(dtype.numpy)
-    number = float(rounded)
+    real = float(rounded)
     # Triton 3.6 loses the sign of a zero, has no constants of 8 bits, and does not interpret those of bf16.
-    if dtype.bits == 8 or dtype is DType.BF16 or (number == 0 and math.copysign(1, number) < 0):
+    if dtype.bits <= 8 or dtype is DType.BF16 or (real == 0 and math.copysign(1, real) < 0):
         bits = int(rounded.view(f"u{dtype.itemsize}"))
-        return f"tl.full((), {bits}, tl.uint{dtype.bits}).to({held}, bitcast=True)"
-    literal = repr(number) if math.isfinite(number) else f'float("{number}")'
+        return f"tl.full((), {bits}, tl.uint{8 * dtype.itemsize}).to({held}, bitcast=True)"
+    literal = repr(real) if math.isfinite(real) else f'float("{real}")'
     return f"tl.full((), {literal}, {held})"

@@ -8,7 +8,7 @@ import hashlib
 from dlc.ir.dims import Dim
 from dlc.ir.dtypes import DType
 
-#: How Triton names the types of memory. A bool is a byte.
+#: How Triton names the types of memory. A bool is a byte, as are elements that Triton holds as codes.
 POINTER_TYPES = {
     DType.F64: "fp64",
     DType.F32: "fp32",
@@ -25,6 +25,15 @@ POINTER_TYPES = {
     DType.U16: "u16",
     DType.U8: "u8",
     DType.BOOL: "u8",
+    DType.F8E4M3FNUZ: "u8",
+    DType.F8E5M2FNUZ: "u8",
+    DType.F8E8M0: "u8",
+    DType.F4E2M1: "u8",
+    DType.I4: "u8",
+    DType.I2: "u8",
+    DType.U4: "u8",
+    DType.U2: "u8",
+    DType.C64: "i64",
 }
 
 

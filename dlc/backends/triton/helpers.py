@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 
 from dlc.backends.triton.combiners import COMBINERS
+from dlc.backends.triton.minifloats import MINIFLOATS
 
 _INTEGERS = '''
 @triton.jit
@@ -254,7 +255,9 @@ _DEFINED = re.compile(r"^def (\w+)\(", re.MULTILINE)
 _NAME = re.compile(r"(?<![.\w])[a-z]\w*")
 
 #: The source of each function by its name; what a function calls comes before it.
-HELPERS: Mapping[str, str] = _split(_INTEGERS + _FLOATS + _CONVERSIONS + _INDICES + COMBINERS)
+HELPERS: Mapping[str, str] = _split(
+    _INTEGERS + _FLOATS + _CONVERSIONS + MINIFLOATS + _INDICES + COMBINERS
+)
 
 
 def helpers_of(source_text: str) -> tuple[str, ...]:

@@ -211,7 +211,10 @@ class _Machine:
             case "shl" | "shr":
                 count = self.read(operands[2], "u32")
                 self.write(operands[0], _shift(name, self.read(operands[1], type), count))
-            case "prmt" | "shf" | "bfe":
+            case "bfe":
+                at, count = (self.read(operand, "u32") for operand in operands[2:])
+                self.write(operands[0], _extract(self.read(operands[1], type), at, count))
+            case "prmt" | "shf":
                 words = [self.read(operand, "u32") for operand in operands[1:]]
                 self.write(operands[0], _FIELDS[name](*words))
             case _:
@@ -364,12 +367,13 @@ def _funnel(low: Array, high: Array, count: Array) -> Array:
 
 
 def _extract(x: Array, at: Array, count: Array) -> Array:
-    """bfe.u32: `count` bits from bit `at` on."""
-    mask = (np.uint64(1) << count.astype(np.uint64)) - np.uint64(1)
-    return ((x.astype(np.uint64) >> at.astype(np.uint64)) & mask).astype(np.uint32)
+    """`count` bits from bit `at` on, which of a signed number have a sign; `at + count` is within it."""
+    bits = x.dtype.type(8 * x.dtype.itemsize)
+    above = bits - at.astype(x.dtype) - count.astype(x.dtype)
+    return np.asarray((x << above) >> (bits - count.astype(x.dtype)))
 
 
-_FIELDS = {"prmt": _permute, "shf": _funnel, "bfe": _extract}
+_FIELDS = {"prmt": _permute, "shf": _funnel}
 
 _PLAIN: Mapping[str, Callable[..., Array]] = {
     "and": np.bitwise_and,

@@ -40,7 +40,7 @@ from dlc.target import resolve_gpu
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 Array = np.ndarray[Any, Any]
-HELD = tuple(REGISTER_TYPES)
+HELD = tuple(dtype for dtype in REGISTER_TYPES if dtype is not DType.C64)
 NUMBERS = tuple(dtype for dtype in HELD if is_arithmetic(dtype))
 INTEGERS = tuple(dtype for dtype in NUMBERS if dtype.is_integer)
 POINTS = 1024
@@ -138,7 +138,7 @@ def special_numbers(dtype: DType) -> Array:
 def numbers_of(dtype: DType, count: int = POINTS) -> Array:
     """`count` numbers: the special ones, then random bits (all exponents), then numbers near 1."""
     if dtype.numpy.itemsize == 1 and dtype is not DType.BOOL:
-        return np.resize(np.arange(256, dtype=np.uint8), max(256, count)).view(dtype.numpy)
+        return np.resize(np.arange(1 << dtype.bits, dtype=np.uint8), max(256, count)).view(dtype.numpy)
     special = special_numbers(dtype)
     if dtype is DType.BOOL:
         return np.resize(special, count)
@@ -277,6 +277,10 @@ def check_cast(source: DType, target: DType, mode: CastMode, x: Array, got: Arra
         want = x.view(np.uint8) != 0  # what other bytes than 0 and 1 are is nobody's concern
     else:
         want = scalar.convert(x, source, target, mode)
+    if target is DType.F4E2M1 and source.is_float:
+        missing = np.isnan(x.astype(np.float64))  # becomes a zero of any sign
+        assert (got[missing] == 0).all()
+        x, got, want = x[~missing], got[~missing], want[~missing]
     assert_equal(got, want, f"{target.text}.{mode.value} of {source.text}", [x])
 
 
@@ -303,7 +307,7 @@ def test_index_arithmetic(dtype: DType) -> None:
 # -- what there is ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [dtype for dtype in DType if dtype not in HELD], ids=repr)
+@pytest.mark.parametrize("dtype", [DType.C128, DType.STRING], ids=repr)
 def test_types_that_triton_has_not(dtype: DType) -> None:
     for attempt in (
         lambda: constant(0, dtype),
@@ -384,7 +388,8 @@ def test_compiled_functions(dtype: DType) -> None:
         assert_equal(next(results), scalar.compare(fn, x, y), f"{fn} of {dtype.text}", [x, y])
 
 
-OLDER = [dtype for dtype in HELD if dtype.is_float and dtype is not DType.F8E4M3FN]  # from sm_89 on
+#: Floats that Triton converts itself; f8e4m3fn from sm_89 on.
+OLDER = [DType.F64, DType.F32, DType.F16, DType.BF16, DType.F8E5M2]
 
 
 @pytest.mark.parametrize(
