@@ -184,6 +184,23 @@ class OneHot(op_one_hot.OneHot):
         return super()._run(indices, extent, values, axis=axis)  # type: ignore[no-untyped-call]
 
 
+def _recurrent(name: str, opset: int) -> type[Any]:
+    """The evaluator's LSTM, GRU or RNN where it computes what is asked; what it ignores is refused."""
+    from onnx.reference.ops import load_op
+
+    base: Any = load_op("", name, opset)
+    ignored = ("clip", "input_forget") if name == "RNN" else ("clip", "input_forget", "activations")
+    known = inspect.signature(base._run).parameters
+
+    def run(self: Any, *operands: Array | None, **attributes: Any) -> Any:
+        given = {attribute.name for attribute in self.onnx_node.attribute}
+        if given.intersection(ignored) or (len(operands) > 4 and operands[4] is not None):
+            raise NotImplementedError("the evaluator ignores sequence_lens, clip, input_forget, activations")
+        return base._run(self, *operands, **_of_version(attributes, known))
+
+    return type(name, (base,), {"op_domain": "", "_run": run})
+
+
 def _quantization(opset: int) -> type[Any]:
     """QuantizeLinear that saturates what exceeds int32, to which the evaluator casts before it clamps."""
     from onnx.reference.ops import load_op
@@ -236,6 +253,7 @@ def corrected_operators(model: onnx.ModelProto) -> list[type[Any]]:
         corrected.append(BatchNormalization)
     if opset < 13:
         corrected += [Hardmax, LogSoftmax, Softmax]
+    corrected += [_recurrent(name, opset) for name in ("GRU", "LSTM", "RNN")]
     if opset >= 10:
         corrected.append(_quantization(opset))
     if 10 <= opset < 19:

@@ -157,6 +157,26 @@ def test_infinities_saturate(opset: int, dtype: str) -> None:
     assert y.dtype == dtype and y.tolist() == [info.max, info.min, 7, max(-1, info.min)]
 
 
+@pytest.mark.parametrize("opset", [7, 14, 22])
+@pytest.mark.parametrize("op_type, gates", [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_recurrent_cells_are_run_where_nothing_is_ignored(op_type: str, gates: int, opset: int) -> None:
+    def model(attributes: str = "", lengths: str = "") -> onnx.ModelProto:
+        operands = f"float[2,1,3] x, float[1,{2 * gates},3] w, float[1,{2 * gates},2] r, int32[1] n"
+        node = f"y = {op_type} <hidden_size = 2{attributes}> (x, w, r{lengths})"
+        return parse(f"g ({operands}) => (float[2,1,1,2] y) {{ {node} }}", opset)
+
+    rng = np.random.default_rng(0)
+    shapes = {"x": (2, 1, 3), "w": (1, 2 * gates, 3), "r": (1, 2 * gates, 2)}
+    values: dict[str, Array] = {n: rng.standard_normal(shape).astype("f4") for n, shape in shapes.items()}
+    values["n"] = np.array([1], np.int32)
+    (expected,) = OnnxRuntime(model()).run(values).values()
+    (actual,) = Reference(model()).run(values).values()
+    np.testing.assert_allclose(np.asarray(actual), np.asarray(expected), rtol=1e-4, atol=1e-6)
+    for ignoring in (model(", clip = 0.5"), model(lengths=', "", n')):
+        with pytest.raises(UnsupportedError, match="ignores"):
+            Reference(ignoring).run(values)
+
+
 def test_a_depth_may_be_a_vector() -> None:
     text = "g (int64[2] x, int64[1] d, float[2] v) => (float[2,3] y) { y = OneHot (x, d, v) }"
     y = reference(text, x=np.array([1, -1]), d=np.array([3]), v=np.array([2, 5], np.float32))
