@@ -18,6 +18,9 @@ from dlc.lowering.evaluate import evaluate_kernel
 from dlc.lowering.program_evaluate import evaluate_program
 from dlc.lowering.tensors import Memory
 
+#: What the bytes of memory hold before they are written.
+_GARBAGE = 0xA5
+
 
 def emulate_program(
     code: GpuProgram, inputs: Sequence[Any], symbols: Mapping[str, int] | None = None
@@ -43,7 +46,9 @@ def emulate_kernel(
     """
     memory: dict[str, Array] = dict(arrays)
     for space in kernel.workspaces:
-        memory[space.name] = np.full(evaluate(space.type.elements, symbols), 0, space.type.dtype.numpy)
+        size = evaluate(space.type.elements, symbols) * space.type.dtype.itemsize
+        # Like what another kernel has left there.
+        memory[space.name] = np.full(size, _GARBAGE, np.uint8).view(space.type.dtype.numpy)
     memory[FAULT] = np.zeros(4, np.int32)
     for action in kernel.actions:
         if isinstance(action, Call):

@@ -11,7 +11,7 @@ from dlc.backends.triton.function_builder import Call
 from dlc.backends.triton.parts import Cutter, Workspace, workspace_name
 from dlc.backends.triton.semantics import NotInTriton
 from dlc.backends.triton.templates import contraction, ordered, pointwise, rows
-from dlc.backends.triton.templates.template import Declined
+from dlc.backends.triton.templates.template import Declined, Launches
 from dlc.ir.dims import Dim
 from dlc.lowering.kernel import Kernel, Recur, Stage
 from dlc.target import GpuTarget, resolve_gpu
@@ -75,7 +75,7 @@ def emit_kernel(kernel: Kernel, target: GpuTarget = DEFAULT_TARGET) -> GpuKernel
         found = _longest(cutter, kernel.body[start:], target)
         stage = kernel.body[start]
         if isinstance(found, tuple):
-            actions.append(found[0])
+            actions += found[0]
             start += found[1]
         elif isinstance(stage, Recur):
             actions += _recurrence(cutter, stage, target)
@@ -85,15 +85,21 @@ def emit_kernel(kernel: Kernel, target: GpuTarget = DEFAULT_TARGET) -> GpuKernel
     return GpuKernel(kernel, tuple(actions), tuple(cutter.workspaces.values()))
 
 
-def _longest(cutter: Cutter, body: Sequence[Stage], target: GpuTarget) -> tuple[Call, int] | str:
-    """The call for as many stages from the first on as a template takes, and their number; or why not."""
+def _longest(
+    cutter: Cutter, body: Sequence[Stage], target: GpuTarget
+) -> tuple[tuple[Call, ...], int] | str:
+    """The calls for as many stages from the first on as a template takes, and their number; or why not."""
     declined: dict[str, str] = {}
     for count in range(len(body), 0, -1):
         part = cutter.part(body[:count], body[count:])
         for label, template in TEMPLATES.items():
             form: Any = template.match(part)
             if not isinstance(form, Declined):
-                return template.emit(part, form, target), count
+                written: Call | Launches = template.emit(part, form, target)
+                if isinstance(written, Call):
+                    return (written,), count
+                cutter.workspaces.update((space.name, space) for space in written.workspaces)
+                return written.calls, count
             declined[label] = form.reason
     return "; ".join(f"{label}: {reason}" for label, reason in declined.items())
 
@@ -105,7 +111,7 @@ def _all(cutter: Cutter, body: Sequence[Stage], target: GpuTarget) -> tuple[Call
         found = _longest(cutter, body, target)
         if isinstance(found, str):
             raise NotInTriton(f"no template takes it ({found})")
-        calls.append(found[0])
+        calls += found[0]
         body = body[found[1] :]
     return tuple(calls)
 
