@@ -21,6 +21,7 @@ from dlc.ir.dtypes import DType
 from dlc.ir.graph import ElementSource, ShapeSource
 from dlc.ir.ops.quantization import DequantizeLinear, QuantizeLinear
 from dlc.ir.types import TensorType, Type, element_dtype
+from dlc.passes.pass_base import graphs_within
 from dlc.runtime.call import Interface, Site
 from dlc.runtime.codec import encode
 from dlc.runtime.manifest import (
@@ -153,10 +154,12 @@ def tensor_info(name: str, type_: Type) -> TensorInfo:
 
 def numerics(model: ImportedModel) -> Numerics:
     """What decides how exact the results of a model can be."""
-    types = [value.type for value in model.graph.values()]
+    graphs = list(graphs_within(model.graph))
+    types = [value.type for graph in graphs for value in graph.values()]
     floats = {type_.dtype for type_ in types if isinstance(type_, TensorType) and type_.dtype.is_float}
     coarsest = max(floats, key=lambda dtype: (-dtype.bits, dtype.text), default=DType.F32)
-    quantized = any(isinstance(node.op, QuantizeLinear | DequantizeLinear) for node in model.graph.nodes)
+    nodes = (node for graph in graphs for node in graph.nodes)
+    quantized = any(isinstance(node.op, QuantizeLinear | DequantizeLinear) for node in nodes)
     return Numerics(coarsest.text, quantized)
 
 

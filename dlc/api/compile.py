@@ -211,7 +211,7 @@ def refuse_unavailable(options: Options) -> None:
     if len(options.targets) != 1:
         reasons.append("a package for several targets")
     if options.precision == "tf32":
-        reasons.append("precision='tf32' on CPUs")
+        reasons.append("precision='tf32'")
     if options.accuracy == "fast":
         reasons.append("accuracy='fast'")
     if options.alias:

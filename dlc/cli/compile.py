@@ -107,7 +107,7 @@ def _pipeline(options: Options, skip: tuple[str, ...]) -> Pipeline:
     """The passes that are run; InputError for one to skip that does not exist."""
     from dlc.passes.pipeline import default_pipeline
 
-    return default_pipeline(options.optimize, options.limits).without(*skip)
+    return default_pipeline(options.optimize, options.limits, options.precision).without(*skip)
 
 
 def _compile_hooked(

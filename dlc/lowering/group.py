@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from dlc.errors import Finding, UnsupportedError
 from dlc.ir.dims import FloorDiv, Mod, terms_of
+from dlc.ir.dtypes import DType
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops.control import If, Loop
 from dlc.ir.ops.layout import Relayout
@@ -210,13 +211,15 @@ class _Grouper:
             return Declined("the kernel would have too many operations")
         cost = expression_cost(value)
         contract = any(isinstance(stage, Contract | Recur) for stage in stages(reader.kernel.body))
-        if contract and not is_movement(value):
+        masked = any(load.mask for load in loads(reader.kernel.body) if load.param == param)
+        moved = value if masked else _unwidened(value)
+        if contract and not is_movement(moved):
             return Declined("a contraction reads its operands many times")
         if count > 1 and cost > CHEAP:
             return Declined("several readers would each repeat the computation")
         if cost > CHEAP and recomputes(reader.kernel, param):
             return Declined("the reader would repeat the computation")
-        if contract and _disturbs_rows(value):
+        if contract and _disturbs_rows(moved):
             return Declined("the reader would lose its contiguous rows")
         several = reads_in_stages(reader.kernel, param) > 1 and cost > CHEAP
         if several:
@@ -254,6 +257,14 @@ def _is_view(node: Node) -> bool:
 def operations(kernel: Kernel) -> int:
     """The number of different expressions in a kernel."""
     return sum(1 for _ in e.walk(*(root for stage in stages(kernel.body) for root in roots(stage))))
+
+
+def _unwidened(value: e.Expr) -> e.Expr:
+    """`value` without its conversion from a 16-bit float, which costs a contraction no more than its load."""
+    match value:
+        case e.Cast(DType.F32, source, e.CastMode.RNE) if source.dtype in (DType.F16, DType.BF16):
+            return source
+    return value
 
 
 def _disturbs_rows(value: e.Expr) -> bool:

@@ -1,6 +1,7 @@
 """The passes that dlc.compile runs, by optimization level."""
 from __future__ import annotations
 
+from dlc.ir.dtypes import DType
 from dlc.limits import Limits
 from dlc.passes.canonicalize import Canonicalize
 from dlc.passes.constant_folding import ConstantFolding
@@ -14,6 +15,7 @@ from dlc.passes.hoist_invariants import HoistInvariants
 from dlc.passes.layout import AssignLayouts
 from dlc.passes.manager import Pipeline
 from dlc.passes.pass_base import Pass
+from dlc.passes.precision import ConvertPrecision
 from dlc.passes.raise_activation import RaiseActivations
 from dlc.passes.raise_attention import RaiseAttention
 from dlc.passes.raise_gelu import RaiseGelu
@@ -22,19 +24,40 @@ from dlc.passes.raise_rms_norm import RaiseRMSNorm
 from dlc.passes.raise_softmax import RaiseSoftmax
 from dlc.passes.simplify_regions import SimplifyRegions
 
+#: The element types that the option `precision` stands for. Of "tf32" the kernels' products are another kind,
+#: not their values.
+PRECISIONS = {"fp16": DType.F16, "bf16": DType.BF16, "fp32": DType.F32}
 
-def default_pipeline(level: int = 2, limits: Limits | None = None) -> Pipeline:
-    """The pipeline of optimization level 0 (as imported), 1 (bitwise the same results) or 2 and 3 (all)."""
-    folding = ConstantFolding(limits or Limits())
+
+def default_pipeline(level: int = 2, limits: Limits | None = None, precision: str = "model") -> Pipeline:
+    """The pipeline for CPUs, of optimization level 0 (as imported), 1 (bitwise the same results) or 2 and 3
+    (all). A `precision` other than "model" is carried out at every level.
+    """
+    layouts = (AssignLayouts(),) if level else ()
+    return Pipeline((*_of_level(level, limits or Limits()), *_conversion(precision, level), *layouts))
+
+
+def _of_level(level: int, limits: Limits) -> tuple[Pass, ...]:
+    """What is done whatever the target."""
+    folding = ConstantFolding(limits)
     if level == 0:
-        return Pipeline(())
+        return ()
     tidy = (DeadCode(), folding, SimplifyRegions(), CommonSubexpressions(), Canonicalize(), FoldPad())
     if level == 1:
-        return Pipeline((*tidy, folding, HoistInvariants(), DeadCode(), AssignLayouts()))
+        return *tidy, folding, HoistInvariants(), DeadCode()
     again = (
         SimplifyRegions(), Canonicalize(), folding, CommonSubexpressions(), HoistInvariants(), DeadCode(),
     )
-    return Pipeline((*tidy, *raising(), *algebra(), *again, AssignLayouts()))
+    return *tidy, *raising(), *algebra(), *again
+
+
+def _conversion(precision: str, level: int) -> tuple[Pass, ...]:
+    """The model's numbers in another type. Constants are not folded after it: weights stay narrow."""
+    if precision not in PRECISIONS:
+        return ()
+    convert = ConvertPrecision(PRECISIONS[precision])
+    tidy = (Canonicalize(), CommonSubexpressions(), HoistInvariants(), DeadCode())
+    return (convert, *tidy) if level else (convert,)
 
 
 def raising() -> tuple[Pass, ...]:

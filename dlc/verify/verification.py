@@ -13,6 +13,7 @@ import numpy as np
 from dlc.errors import ExternalDataError, InputError, UnsupportedError, printable
 from dlc.limits import Limits
 from dlc.options import Options, ShapeSpec
+from dlc.passes.pipeline import PRECISIONS
 from dlc.verify.compare import Array, Value, compare_values, distance
 from dlc.verify.drawing import drawing_nodes
 from dlc.verify.engines import Engine, Float64, OnnxRuntime, Reference, Values
@@ -93,7 +94,7 @@ def verify(
     missing = sorted(set(expected) - set(actual))
     if missing:
         raise InputError(f"the compiled model has no output '{printable(missing[0])}'", code="input/name")
-    work, widest = work_of(proto), widest_input(proto)
+    work, widest = work_of(proto), rounded_to(widest_input(proto), options.get("precision", "model"))
     own = None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0, 0.0, absolute=True)
     results = [
         result
@@ -283,6 +284,12 @@ def widest_input(proto: onnx.ModelProto) -> np.dtype[Any] | None:
     ]
     dtypes = [np.dtype(helper.tensor_dtype_to_np_dtype(type_.tensor_type.elem_type)) for type_ in tensors]
     return max((dtype for dtype in dtypes if is_float(dtype)), key=lambda dtype: dtype.itemsize, default=None)
+
+
+def rounded_to(widest: np.dtype[Any] | None, precision: str) -> np.dtype[Any] | None:
+    """The precision of a model whose own is `widest`, compiled with the option `precision`."""
+    converts = precision in PRECISIONS and (widest is None or widest == np.float32)
+    return PRECISIONS[precision].numpy if converts else widest
 
 
 def work_of(proto: onnx.ModelProto | None) -> Work:

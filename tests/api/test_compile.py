@@ -108,7 +108,7 @@ def test_hosts_are_told_and_refused_on_demand(
     "options",
     [
         {"target": ["native", "x86-64-v3"]},
-        {"precision": "bf16"},
+        {"precision": "tf32"},
         {"accuracy": "fast"},
         {"alias": {"x": "y"}},
         {"tune": True},

@@ -21,7 +21,7 @@ from dlc.ir.operator import (
     tensor,
 )
 from dlc.ir.ops.checks import optional, require_equal, require_rank, require_shape
-from dlc.ir.ops.common import given, require_broadcastable
+from dlc.ir.ops.common import FLOATS, given, require_broadcastable
 from dlc.ir.types import TensorType, Type
 
 
@@ -30,8 +30,8 @@ class Attention(Operator):
     """softmax(softcap(q k^T * scale) + bias) v, head by head.
 
     Operands: q [B, Hq, S, D], k [B, Hk, T, D], v [B, Hk, T, Dv] with Hq a multiple of Hk (query head h reads
-    key head h // (Hq / Hk)); mask or absent, bool (True attends) or of q's type (added), broadcastable to
-    [B, Hq, S, P + T]; past_k [B, Hk, P, D] and past_v [B, Hk, P, Dv] or both absent, put before k and v;
+    key head h // (Hq / Hk)); mask or absent, bool (True attends) or floats of any type (added), broadcastable
+    to [B, Hq, S, P + T]; past_k [B, Hk, P, D] and past_v [B, Hk, P, Dv] or both absent, put before k and v;
     nonpad_kv_seqlen [B] i64 or absent: keys from there on are padding. Results: y [B, Hq, S, Dv]; present_k
     and present_v when past is given; the scores [B, Hq, S, P + T] when `qk_output` is not None: 0 the scaled
     products, 1 after the soft cap, 2 with bias, 3 the probabilities.
@@ -85,8 +85,8 @@ class Attention(Operator):
         if mask is None:
             return
         type_ = tensor(mask, "the mask")
-        if type_.dtype not in (DType.BOOL, scores.dtype):
-            raise InferenceError(f"the mask must be bool or {scores.dtype}, but is {type_.dtype}")
+        if type_.dtype is not DType.BOOL and type_.dtype not in FLOATS:
+            raise InferenceError(f"the mask must be bool or floating-point, but is {type_.dtype}")
         if type_.rank > 4:
             raise InferenceError(f"the mask must have at most 4 axes, but has {type_.rank}")
         require_broadcastable(type_, scores.shape, "the mask")

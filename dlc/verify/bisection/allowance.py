@@ -13,6 +13,7 @@ from dlc.ir.types import TensorType
 from dlc.lowering import expr as e
 from dlc.lowering.inspect import loads, roots, stages
 from dlc.lowering.kernel import Contract, Kernel, Recur, Reduce
+from dlc.passes.pipeline import PRECISIONS
 from dlc.verify.compare import Array, Difference, compare_arrays
 from dlc.verify.tolerances import Tolerance, Work, is_float, tolerance
 
@@ -53,10 +54,12 @@ class Allowance:
         return found
 
 
-def allowance(graph: Graph) -> Allowance:
-    """The allowance for the model of `graph`, as imported."""
+def allowance(graph: Graph, precision: str = "model") -> Allowance:
+    """The allowance for the model of `graph`, as imported, which is compiled with the option `precision`."""
     types = [value.type for value in graph.values()]
     floats = {type_.dtype for type_ in types if isinstance(type_, TensorType) and type_.dtype.is_float}
+    if precision in PRECISIONS:
+        floats.add(PRECISIONS[precision])
 
     def coarseness(dtype: DType) -> tuple[float, str]:
         return float(ml_dtypes.finfo(dtype.numpy).eps), dtype.text

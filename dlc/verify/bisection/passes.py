@@ -22,7 +22,7 @@ def check_passes(subject: Subject, counted: Counted) -> Culprit | None:
     model = subject.import_model()
     graph, feeds = model.graph, subject.feeds(model)
     passes = subject.pipeline().passes
-    allowed = allowance(graph)
+    allowed = allowance(graph, subject.options.precision)
     before = _outputs(graph, feeds)
     text = to_text(graph)
     for position, step in enumerate(passes):
@@ -116,7 +116,7 @@ def _locate_rewrite(subject: Subject, passes: Sequence[Pass], step: RewritePass,
 def _is_wrong(subject: Subject, passes: Sequence[Pass], step: RewritePass, rewrites: int) -> bool:
     """Whether the first `rewrites` of `step` change an output."""
     graph, feeds = _prepared(subject, passes)
-    allowed = allowance(graph)
+    allowed = allowance(graph, subject.options.precision)
     before = _outputs(graph, feeds)
     try:
         _Limited(step, _Fuel(rewrites)).run(graph)
@@ -163,7 +163,7 @@ class _Limited(RewritePass):
 def _locate_node(subject: Subject, passes: Sequence[Pass], step: Pass, culprit: Culprit) -> Culprit:
     """The first value, in the order of the nodes, that bears its old name but another number."""
     graph, feeds = _prepared(subject, passes)
-    allowed = allowance(graph)
+    allowed = allowance(graph, subject.options.precision)
     names = {value.name for value in graph.values()}
     before = run_graph(graph, feeds, names)
     try:

@@ -63,7 +63,8 @@ class Subject:
         """The passes that are run."""
         from dlc.passes.pipeline import default_pipeline
 
-        return default_pipeline(self.options.optimize, self.options.limits).without(*self.skip)
+        options = self.options
+        return default_pipeline(options.optimize, options.limits, options.precision).without(*self.skip)
 
     def feeds(self, model: ImportedModel) -> dict[str, Array]:
         """The inputs by the names of the graph's values; InputError for one that is missing."""
@@ -94,7 +95,7 @@ def prepare(subject: Subject) -> Prepared:
     from dlc.lowering.lower import lower
 
     model = subject.import_model()
-    allowed = allowance(model.graph)
+    allowed = allowance(model.graph, subject.options.precision)
     subject.pipeline().run(model.graph)
     return Prepared(model, subject.feeds(model), lower(model.graph), allowed)
 
