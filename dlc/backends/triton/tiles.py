@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dlc.backends.triton.function_builder import FunctionBuilder
 from dlc.backends.triton.offsets import Tile
-from dlc.ir.dims import Dim, ceildiv, linear, product
+from dlc.ir.dims import Dim, ceildiv, linear, product, total
 from dlc.lowering.kernel import Axis, Kernel, Param
 
 
@@ -68,13 +68,15 @@ def stride(param: Param, index: Sequence[object], axis: Axis) -> Dim | None:
     """By how many elements an access moves for a step along `axis`; None if that is not one number."""
     if any(not isinstance(entry, Dim) for entry in index):
         return None
-    layout = param.type.layout
-    physical = layout.physical_index(index) if layout else tuple(index)  # type: ignore[arg-type]
-    offset: Dim = 0
-    for at, step in zip(physical, param.physical_strides(), strict=True):
-        offset = offset + at * step  # type: ignore[operator]
-    found = linear(offset, axis.symbol)
+    found = linear(offset_of(param, index), axis.symbol)  # type: ignore[arg-type]
     return None if found is None else found[0]
+
+
+def offset_of(param: Param, index: Sequence[Dim]) -> Dim:
+    """The offset in elements of a logical index."""
+    layout = param.type.layout
+    physical = layout.physical_index(index) if layout else tuple(index)
+    return total(at * step for at, step in zip(physical, param.physical_strides(), strict=True))
 
 
 def by_stride(kernel: Kernel, param: str, index: Sequence[object], names: Sequence[str]) -> list[Axis]:

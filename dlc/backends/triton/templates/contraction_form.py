@@ -1,0 +1,156 @@
+"""What a template reads from one contraction and what follows it at the same points."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from dlc.backends.triton import tiles
+from dlc.backends.triton.templates.accesses import Access, operand_access
+from dlc.backends.triton.templates.template import Declined
+from dlc.ir.dims import Dim, product
+from dlc.ir.dtypes import DType
+from dlc.lowering import expr as e
+from dlc.lowering.inspect import roots
+from dlc.lowering.kernel import Axis, Contract, Duplicates, Kernel, Map, Store, StoreMode
+
+#: The least depth of a matrix instruction: an axis as long as that is walked alone, not mixed with others.
+LEAST_DEPTH = 16
+#: Element types that matrix instructions take, and in which they sum.
+_OPERANDS = {
+    DType.F32: (DType.F16, DType.BF16, DType.F8E4M3FN, DType.F8E5M2),
+    DType.I32: (DType.I8,),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """The contraction, its stores, its axes by role in the order of memory, and the maps by name.
+
+    `left` and `right` are the operands without the conversions that matrix instructions make themselves,
+    both of type `operand`. Of the reduced axes `outer` are numbers in each step, `inner` are walked in blocks
+    within a number of those.
+    """
+
+    contract: Contract
+    stores: tuple[Store, ...]
+    batch: tuple[Axis, ...]
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+    outer: tuple[Axis, ...]
+    inner: tuple[Axis, ...]
+    maps: dict[str, Map]
+    left: e.Expr
+    right: e.Expr
+    operand: DType
+    left_access: Access
+    right_access: Access
+
+    @property
+    def reduce(self) -> tuple[Axis, ...]:
+        """All reduced axes."""
+        return (*self.outer, *self.inner)
+
+    @property
+    def has_instruction(self) -> bool:
+        """Whether Triton multiplies tiles of these types as a whole."""
+        return self.contract.out.dtype is DType.F32 or self.operand is DType.I8
+
+    @property
+    def points(self) -> Dim:
+        """The number of points of the result."""
+        return product(axis.extent for axis in (*self.batch, *self.rows, *self.columns))
+
+
+def match(part: Kernel) -> Form | Declined:
+    """Takes one contraction first, then maps and plain stores at its points."""
+    contract, *rest = part.body
+    if not isinstance(contract, Contract):
+        return Declined("it does not begin with a contraction")
+    spec = contract.spec
+    points = {*spec.batch, *spec.rows, *spec.columns}
+    stores: list[Store] = []
+    maps: dict[str, Map] = {}
+    for stage in rest:
+        match stage:
+            case Map(out, _):
+                maps[out.name] = stage
+            case Store(mode=StoreMode.SET, duplicates=Duplicates.FORBIDDEN):
+                if set(stage.axes) != points:
+                    return Declined(f"the store to {stage.param} walks other axes")
+                stores.append(stage)
+            case _:
+                return Declined(f"a {type(stage).__name__} is no epilogue")
+    if not stores:
+        return Declined("there is nothing to store")
+    identity = tuple(part.axis(axis).symbol for axis in contract.out.axes)
+    for stage in rest:
+        for node in e.walk(*roots(stage)):
+            match node:
+                case e.Read(local=contract.out.name, index=index, mask=mask) if mask or index != identity:
+                    return Declined("the product is read at another point than where it is computed")
+    first = stores[0]
+    batch, rows, columns = (
+        tuple(tiles.by_stride(part, first.param, first.index, axes))
+        for axes in (spec.batch, spec.rows, spec.columns)
+    )
+    outer, inner = _steps(_reduce_order(part, contract))
+    left, right, operand = _narrowed(contract)
+    return Form(
+        contract,
+        tuple(stores),
+        batch,
+        rows,
+        columns,
+        outer,
+        inner,
+        maps,
+        left,
+        right,
+        operand,
+        operand_access(part, left, rows, inner),
+        operand_access(part, right, columns, inner),
+    )
+
+
+def _steps(reduce: tuple[Axis, ...]) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
+    """The reduced axes that are numbers in each step, and those within: the last if it fills a step."""
+    if not reduce or (isinstance(reduce[-1].extent, int) and reduce[-1].extent < LEAST_DEPTH):
+        return (), reduce
+    return reduce[:-1], reduce[-1:]
+
+
+def _reduce_order(part: Kernel, contract: Contract) -> tuple[Axis, ...]:
+    """The reduced axes, last the one that steps go along.
+
+    In a convolution that is the channels: a tap shifts a whole tile, whose borders are then conditions on
+    rows alone. Where these are few all axes are walked as one, in the order in which the weights lie side by
+    side; so are those of a product, in the order of its left operand.
+    """
+    spec = contract.spec
+    taps = {window.tap for window in spec.windows}
+    channels = [name for name in spec.reduce if name not in taps]
+    count = tiles.extent_of([part.axis(name) for name in channels])
+    few = isinstance(count, int) and count < LEAST_DEPTH
+    names = _in_memory(part, contract.right if taps and few else contract.left, spec.reduce)
+    if not taps or few:
+        return tuple(part.axis(name) for name in names)
+    ordered = [name for name in names if name in taps] + [name for name in names if name not in taps]
+    return tuple(part.axis(name) for name in ordered)
+
+
+def _in_memory(part: Kernel, operand: e.Expr, names: tuple[str, ...]) -> list[str]:
+    """The axes in the order in which an operand's first load moves farthest along them."""
+    for node in e.walk(operand):
+        if isinstance(node, e.Load):
+            return [axis.name for axis in tiles.by_stride(part, node.param, node.index, names)]
+    return list(names)
+
+
+def _narrowed(contract: Contract) -> tuple[e.Expr, e.Expr, DType]:
+    """The operands without the conversions that matrix instructions make themselves, and their type."""
+    left, right = contract.left, contract.right
+    for narrow in _OPERANDS.get(contract.out.dtype, ()):
+        match left, right:
+            case e.Cast(_, inner, _), e.Cast(_, other, _) if inner.dtype is other.dtype is narrow:
+                return inner, other, narrow
+    return left, right, contract.out.dtype

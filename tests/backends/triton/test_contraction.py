@@ -1,0 +1,63 @@
+"""Matrix products and convolutions by the templates of the GPU backend, against the kernel evaluator."""
+
+from __future__ import annotations
+
+import pytest
+
+from dlc.lowering.kernel import Kernel
+from tests.backends.triton.contraction_kernels import SM_80, compare, convolution, matmul
+
+pytest.importorskip("triton")
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "i8"])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("size", [(15, 33, 64), (64, 64, 64), (65, 129, 65), (1, 17, 40), (33, 1, 31)])
+def test_products(dtype: str, transposed: bool, size: tuple[int, int, int]) -> None:
+    compare(matmul(*size, dtype, transposed=transposed))
+
+
+@pytest.mark.parametrize("epilogue", ["none", "relu", "gelu", "silu", "tanh"])
+def test_epilogues(epilogue: str) -> None:
+    compare(matmul(40, 48, 32, "f16", epilogue=epilogue), target=SM_80)
+
+
+@pytest.mark.parametrize("rows", [1, 16, 63, 130])
+def test_symbolic_rows(rows: int) -> None:
+    compare(matmul("n", 48, 80, "bf16", symbols="symbol n"), {"n": rows})
+
+
+@pytest.mark.parametrize("numbers", [(1, 1, 1), (17, 33, 65), (64, 16, 32), (3, 70, 0)])
+def test_everything_symbolic(numbers: tuple[int, int, int]) -> None:
+    kernel = matmul("n", "m", "k", "f32", symbols="symbol n\n symbol m\n symbol k\n symbol h", batch="h")
+    compare(kernel, {**dict(zip("nmk", numbers)), "h": 3})
+
+
+@pytest.mark.parametrize("batch", [1, 3, "h"])
+def test_batches(batch: int | str) -> None:
+    symbols = "symbol h" if batch == "h" else ""
+    kernel = matmul(33, 18, 20, "f16", batch=batch, transposed=True, symbols=symbols)
+    compare(kernel, {"h": 4} if symbols else None)
+
+
+CONVOLUTIONS = [
+    convolution(2, 24, (9, 7), 20, 3),
+    convolution(2, 24, (9, 7), 20, 3, "f32", channels_last=True, packed=True),
+    convolution(1, 16, (12, 12), 33, 3, "bf16", stride=2, channels_last=True),
+    convolution(1, 64, (7, 7), 16, 1, pad=0),
+    convolution(2, 17, (8, 8), 18, 1, pad=0, stride=2, packed=True),
+    convolution(1, 3, (17, 15), 16, 7, stride=2),
+    convolution(1, 3, (17, 15), 16, 7, stride=2, channels_last=True, packed=True),
+    convolution(1, 16, (10, 10), 16, 3, "f32", dilation=2),
+    convolution(2, 32, (6, 6), 32, 3, groups=2),
+    convolution(1, 96, (5, 5), 64, 3, groups=4, channels_last=True),
+    convolution("n", 20, (6, 6), 24, 3, symbols="symbol n"),
+    convolution(2, 18, (30,), 20, 5, "f16", dilation=2),
+    convolution(1, 16, (3, 4, 5), 17, 3, "f32"),
+    convolution(1, 16, (5, 6, 7), 17, 2, "f16", pad=0, channels_last=True),
+]
+
+
+@pytest.mark.parametrize("kernel", CONVOLUTIONS, ids=range(len(CONVOLUTIONS)))
+def test_convolutions(kernel: Kernel) -> None:
+    compare(kernel, {"n": 3})
