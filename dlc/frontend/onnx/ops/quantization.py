@@ -64,6 +64,10 @@ def _granularity(
         return axis, block_size, scale, zero_point
     if x.tensor.rank:
         extent = x.tensor.shape[axis]
+        if zero_point is not None and zero_point.tensor.rank == scale.tensor.rank == 1:
+            have, wanted = zero_point.tensor.shape[0], scale.tensor.shape[0]
+            if not (isinstance(have, int) and isinstance(wanted, int)):
+                require_equal(ctx, have, wanted, "the extents of scale and zero point")
         scale = _along(ctx, scale, extent)
         if zero_point is not None:
             zero_point = _along(ctx, zero_point, 1 if scale.tensor.shape == (1,) else extent)
