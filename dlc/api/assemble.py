@@ -21,7 +21,6 @@ from dlc.ir.dtypes import DType
 from dlc.ir.graph import ElementSource, ShapeSource
 from dlc.ir.ops.quantization import DequantizeLinear, QuantizeLinear
 from dlc.ir.types import TensorType, Type, element_dtype
-from dlc.passes.pass_base import graphs_within
 from dlc.runtime.call import Interface, Site
 from dlc.runtime.codec import encode
 from dlc.runtime.manifest import (
@@ -154,6 +153,8 @@ def tensor_info(name: str, type_: Type) -> TensorInfo:
 
 def numerics(model: ImportedModel) -> Numerics:
     """What decides how exact the results of a model can be."""
+    from dlc.passes.pass_base import graphs_within
+
     graphs = list(graphs_within(model.graph))
     types = [value.type for graph in graphs for value in graph.values()]
     floats = {type_.dtype for type_ in types if isinstance(type_, TensorType) and type_.dtype.is_float}
