@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from dlc.backends.triton.function_builder import Call
 from dlc.backends.triton.parts import Cutter, Workspace, workspace_name
 from dlc.backends.triton.semantics import NotInTriton
-from dlc.backends.triton.templates import contraction, ordered, pointwise, rows
+from dlc.backends.triton.templates import contraction, ordered, pointwise, routines, rows
 from dlc.backends.triton.templates.template import Declined, Launches
 from dlc.ir.dims import Dim
 from dlc.lowering.kernel import Kernel, Recur, Stage
@@ -22,6 +22,7 @@ TEMPLATES: dict[str, ModuleType] = {
     "contraction": contraction,
     "pointwise": pointwise,
     "ordered": ordered,
+    "routines": routines,
 }
 
 #: What code is written for where nobody says.
