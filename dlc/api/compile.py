@@ -216,8 +216,8 @@ def refuse_unavailable(options: Options) -> None:
         reasons.append("accuracy='fast'")
     if options.alias:
         reasons.append("alias")
-    if options.tune:
-        reasons.append("tune=True")
+    if options.tune and not options.targets[0].startswith("cuda"):
+        reasons.append("tune=True for a CPU")
     if options.debug_codegen and options.targets[0].startswith("cuda"):
         reasons.append("debug_codegen=True for a GPU")
     if reasons:
@@ -310,15 +310,16 @@ def _cpu_code(made: _Made, target: CpuTarget) -> Artifact:
 
 def _gpu_code(made: _Made, target: GpuTarget) -> GpuArtifact:
     from dlc.api.gpu.build import assemble_gpu
-    from dlc.backends.triton.backend import generate
+    from dlc.api.gpu.functions import compile_program
+    from dlc.api.gpu.tuning import choices_for
+    from dlc.runtime.cache import default_cache
 
-    clock = made.clock
-    code = clock.run("generate", lambda: generate(made.program))
-    artifact: GpuArtifact = clock.run(
-        "compile functions",
-        lambda: assemble_gpu(
-            made.model, made.options, target, code, clock.phases, made.nodes, made.rewrites
-        ),
+    options, clock = made.options, made.clock
+    choices = clock.run("choose", lambda: choices_for(made.program, target, options))
+    store = default_cache() if options.cache else None
+    compiled = clock.run("generate", lambda: compile_program(made.program, target, choices, store))
+    artifact = assemble_gpu(
+        made.model, options, target, compiled, clock.phases, made.nodes, made.rewrites
     )
     if made.dump is not None:
         for number, function in enumerate(artifact.functions):

@@ -20,7 +20,7 @@ from dlc.api.assemble import (
 from dlc.api.description import KEY as DESCRIPTION, describe_model
 from dlc.api.gpu.plan import Plan
 from dlc.api.gpu.plan_text import from_text, to_data
-from dlc.api.gpu.planner import make_plan, summary
+from dlc.api.gpu.planner import summary
 from dlc.api.report import FusionReport, HostReport, KernelReport, Report
 from dlc.api.selftest import NUMERICS
 from dlc.errors import PackageError
@@ -30,6 +30,7 @@ from dlc.runtime.manifest import Manifest, ModelInfo, TargetCode
 from dlc.runtime.package import Content, Package, package_bytes
 
 if TYPE_CHECKING:
+    from dlc.api.gpu.functions import CompiledFunctions
     from dlc.backends.triton.backend import GpuProgram
     from dlc.backends.triton.binary import GpuBinary
     from dlc.backends.triton.function import TritonFunction
@@ -85,23 +86,20 @@ def assemble_gpu(
     model: ImportedModel,
     options: Options,
     target: GpuTarget,
-    code: GpuProgram,
+    compiled: CompiledFunctions,
     phases: Sequence[tuple[str, float]],
     nodes: int,
     rewrites: Sequence[tuple[str, int]],
 ) -> GpuArtifact:
-    """Compile the functions of a program, and put everything together."""
+    """The artifact of a compilation."""
     import dlc
-    from dlc.backends.triton.binary import compile_functions
-    from dlc.runtime.cache import default_cache
 
-    plan, functions = make_plan(code)
-    compiled = compile_functions(functions, target, store=default_cache() if options.cache else None)
-    binaries = tuple(map(_binary, compiled))
+    code, plan, functions = compiled.code, compiled.plan, compiled.functions
+    binaries = tuple(map(kernel_binary, compiled.binaries))
     weights, constants = pack_weights(code.program)
     report = _report(model, target, code, plan, binaries, phases, nodes, rewrites)
     cubins = tuple(f"gpu/{number}.cubin" for number in range(len(binaries)))
-    properties = {"arch": str(target.arch), "triton": compiled[0].triton if compiled else ""}
+    properties = {"arch": str(target.arch), "triton": "".join({b.triton for b in compiled.binaries})}
     manifest = Manifest(
         dlc=dlc.__version__,
         model=ModelInfo(model.name, model.sha256, dict(model.opsets)),
@@ -134,7 +132,7 @@ def assemble_gpu(
     return GpuArtifact(manifest, members, plan, binaries, views, report, target.name, functions)
 
 
-def _binary(compiled: GpuBinary) -> KernelBinary:
+def kernel_binary(compiled: GpuBinary) -> KernelBinary:
     """A binary as the runtime takes it."""
     return KernelBinary(
         compiled.entry,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 import sys
 from collections.abc import Callable, Hashable, Sequence
+from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +14,7 @@ from dlc.api.gpu.machine import Array
 from dlc.errors import ResourceError
 from dlc.runtime.cuda import (
     DeviceMemory,
+    Event,
     GraphCache,
     Kernel,
     KernelBinary,
@@ -107,6 +110,21 @@ class CudaMachine:
             self._scratch.append(memory)
             scratch = memory.address
         return StreamLaunch(self, Launch(kernel, (x, y, z), values, scratch=scratch))
+
+    def time(self, work: Callable[[], object], repeats: int) -> float:
+        """Seconds on the GPU."""
+        for _ in range(repeats):
+            work()
+        events = [Event(self.device) for _ in range(repeats + 1)]
+        events[0].record(self.stream)
+        for event in events[1:]:
+            work()
+            event.record(self.stream)
+        events[-1].synchronize()
+        found = statistics.median(after.seconds_since(before) for before, after in pairwise(events))
+        for event in events:
+            event.close()
+        return found
 
     def synchronize(self) -> None:
         """Wait for the GPU."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import time
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
@@ -90,6 +91,12 @@ class InterpretedMachine:
     def prepare(self, function: int, grid: tuple[int, ...], values: Sequence[int]) -> InterpretedLaunch:
         """A launch that interprets its function."""
         return InterpretedLaunch(self, self.functions[function], grid, list(values))
+
+    def time(self, work: Callable[[], object], repeats: int) -> float:
+        """Seconds of the interpreter, measured once: they say nothing of a GPU."""
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
 
     def synchronize(self) -> None:
         """Nothing is ever under way."""

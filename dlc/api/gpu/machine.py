@@ -68,6 +68,9 @@ class Machine(Protocol):
     def prepare(self, function: int, grid: tuple[int, ...], values: Sequence[int]) -> PreparedLaunch:
         """A launch of function number `function`, which takes `values`: addresses, then numbers."""
 
+    def time(self, work: Callable[[], object], repeats: int) -> float:
+        """Seconds that `work` takes, the median of as many times, after as many that do not count."""
+
     def synchronize(self) -> None:
         """Wait until everything is done; faults of the hardware are raised here."""
 

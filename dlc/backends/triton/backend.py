@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from dlc.backends.triton.choices import Choices
 from dlc.backends.triton.elements import NotInTriton
 from dlc.backends.triton.select import DEFAULT_TARGET, GpuKernel, emit_kernel
 from dlc.lowering.program import Launch, Program, walk
@@ -25,8 +26,10 @@ class GpuProgram:
     kernels: tuple[GpuKernel | HostKernel, ...]
 
 
-def generate(program: Program, target: GpuTarget = DEFAULT_TARGET) -> GpuProgram:
-    """Write the functions of all kernels of `program`, with choices that suit `target`."""
+def generate(
+    program: Program, target: GpuTarget = DEFAULT_TARGET, choices: Choices | None = None
+) -> GpuProgram:
+    """Write the functions of all kernels of `program` for `target`."""
     origins: dict[int, tuple[str, ...]] = {}
     for step in walk(program.steps):
         if isinstance(step, Launch):
@@ -34,7 +37,8 @@ def generate(program: Program, target: GpuTarget = DEFAULT_TARGET) -> GpuProgram
     kernels: list[GpuKernel | HostKernel] = []
     for index, kernel in enumerate(program.kernels):
         try:
-            kernels.append(emit_kernel(dataclasses.replace(kernel, origins=origins.get(index, ())), target))
+            named = dataclasses.replace(kernel, origins=origins.get(index, ()))
+            kernels.append(emit_kernel(named, target, choices))
         except NotInTriton as error:
             kernels.append(HostKernel(error.reason))
     return GpuProgram(program, tuple(kernels))

@@ -1,8 +1,9 @@
 """What a cubin says of the registers and the stack of its kernel, without a tool.
 
 Triton's kernels have no arrays of their own, so a stack frame means that registers did not suffice: values
-go to memory and back. Layout of the section ``.nv.info``: records of format (1 byte), attribute (1 byte), size or
-value (2 bytes), and for format 4 as many bytes; here pairs of the symbol's number and a count, 32 bits each.
+go to memory and back. Layout of the section ``.nv.info``: records of format (1 byte), attribute (1 byte),
+size or value (2 bytes), and for format 4 as many bytes; here pairs of the symbol's number and a count, 32
+bits each.
 """
 
 from __future__ import annotations

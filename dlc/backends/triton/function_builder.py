@@ -26,6 +26,15 @@ _MOST_ELEMENTS = 1 << 31
 
 
 @dataclasses.dataclass(frozen=True)
+class Work:
+    """What a call does, where there are several `ways` to: `key` names it, `way` is the one taken."""
+
+    key: str
+    way: int
+    ways: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Call:
     """A launch of a function within a kernel: what stands for its pointers and scalars.
 
@@ -37,6 +46,7 @@ class Call:
     template: str
     pointers: tuple[str, ...]
     scalars: tuple[Dim, ...]
+    work: Work | None = None
 
 
 class FunctionBuilder(Writer):
@@ -54,6 +64,13 @@ class FunctionBuilder(Writer):
         self._symbols: dict[str, tuple[str, Symbol]] = {}
         #: Symbols that are variables of the function: axes, and indices that come from data.
         self._variables = {axis.name for axis in kernel.axes}
+
+    def name(self, prefix: str) -> str:
+        """A new variable name, which is none of the kernel's."""
+        name = super().name(prefix)
+        while name in self._params or name in self._variables:
+            name = super().name(prefix)
+        return name
 
     def param(self, name: str) -> Param:
         """A parameter of the kernel, which thereby becomes one of the function."""

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, TypeAlias
 
+from dlc.backends.triton.choices import Choices
 from dlc.backends.triton.function_builder import Call
 from dlc.backends.triton.parts import Cutter, Workspace, workspace_name
 from dlc.backends.triton.semantics import NotInTriton
-from dlc.backends.triton.templates import contraction, ordered, pointwise, routines, rows
-from dlc.backends.triton.templates.template import Declined, Launches
+from dlc.backends.triton.templates import contraction, ordered, pointwise, rows
+from dlc.backends.triton.templates.template import Declined
 from dlc.ir.dims import Dim
 from dlc.lowering.kernel import Kernel, Recur, Stage
 from dlc.target import GpuTarget, resolve_gpu
@@ -22,7 +23,6 @@ TEMPLATES: dict[str, ModuleType] = {
     "contraction": contraction,
     "pointwise": pointwise,
     "ordered": ordered,
-    "routines": routines,
 }
 
 #: What code is written for where nobody says.
@@ -64,64 +64,69 @@ class GpuKernel:
         )
 
 
-def emit_kernel(kernel: Kernel, target: GpuTarget = DEFAULT_TARGET) -> GpuKernel:
+def emit_kernel(
+    kernel: Kernel, target: GpuTarget = DEFAULT_TARGET, choices: Choices | None = None
+) -> GpuKernel:
     """The functions of `kernel` for `target`: always as many of the next stages as one template takes.
 
     Raises NotInTriton, with the reasons, where no template takes a stage.
     """
-    cutter = Cutter(kernel)
-    actions: list[Action] = []
-    start = 0
-    while start < len(kernel.body):
-        found = _longest(cutter, kernel.body[start:], target)
-        stage = kernel.body[start]
-        if isinstance(found, tuple):
-            actions += found[0]
-            start += found[1]
-        elif isinstance(stage, Recur):
-            actions += _recurrence(cutter, stage, target)
-            start += 1
-        else:
-            raise NotInTriton(f"no template takes it ({found})")
-    return GpuKernel(kernel, tuple(actions), tuple(cutter.workspaces.values()))
+    return _Selection(Cutter(kernel), target, choices or Choices()).run(kernel)
 
 
-def _longest(
-    cutter: Cutter, body: Sequence[Stage], target: GpuTarget
-) -> tuple[tuple[Call, ...], int] | str:
-    """The calls for as many stages from the first on as a template takes, and their number; or why not."""
-    declined: dict[str, str] = {}
-    for count in range(len(body), 0, -1):
-        part = cutter.part(body[:count], body[count:])
-        for label, template in TEMPLATES.items():
-            form: Any = template.match(part)
-            if not isinstance(form, Declined):
-                written: Call | Launches = template.emit(part, form, target)
-                if isinstance(written, Call):
-                    return (written,), count
-                cutter.workspaces.update((space.name, space) for space in written.workspaces)
+class _Selection:
+    def __init__(self, cutter: Cutter, target: GpuTarget, choices: Choices) -> None:
+        self.cutter = cutter
+        self.target = target
+        self.choices = choices
+
+    def run(self, kernel: Kernel) -> GpuKernel:
+        actions: list[Action] = []
+        start = 0
+        while start < len(kernel.body):
+            found = self.longest(kernel.body[start:])
+            stage = kernel.body[start]
+            if isinstance(found, tuple):
+                actions += found[0]
+                start += found[1]
+            elif isinstance(stage, Recur):
+                actions += self.recurrence(stage)
+                start += 1
+            else:
+                raise NotInTriton(f"no template takes it ({found})")
+        return GpuKernel(kernel, tuple(actions), tuple(self.cutter.workspaces.values()))
+
+    def longest(self, body: Sequence[Stage]) -> tuple[tuple[Call, ...], int] | str:
+        """The calls for as many stages from the first on as a template takes, and how many; or why not."""
+        declined: dict[str, str] = {}
+        for count in range(len(body), 0, -1):
+            part = self.cutter.part(body[:count], body[count:])
+            for label, template in TEMPLATES.items():
+                form: Any = template.match(part)
+                if isinstance(form, Declined):
+                    declined[label] = form.reason
+                    continue
+                written = self.choices.emit(label, template, part, form, self.target)
+                self.cutter.workspaces.update((space.name, space) for space in written.workspaces)
                 return written.calls, count
-            declined[label] = form.reason
-    return "; ".join(f"{label}: {reason}" for label, reason in declined.items())
+        return "; ".join(f"{label}: {reason}" for label, reason in declined.items())
 
+    def all(self, body: Sequence[Stage]) -> tuple[Call, ...]:
+        """Calls for all of the stages, none of which is a recurrence."""
+        calls: list[Call] = []
+        while body:
+            found = self.longest(body)
+            if isinstance(found, str):
+                raise NotInTriton(f"no template takes it ({found})")
+            calls += found[0]
+            body = body[found[1] :]
+        return tuple(calls)
 
-def _all(cutter: Cutter, body: Sequence[Stage], target: GpuTarget) -> tuple[Call, ...]:
-    """Calls for all of the stages, none of which is a recurrence."""
-    calls: list[Call] = []
-    while body:
-        found = _longest(cutter, body, target)
-        if isinstance(found, str):
-            raise NotInTriton(f"no template takes it ({found})")
-        calls += found[0]
-        body = body[found[1] :]
-    return tuple(calls)
-
-
-def _recurrence(cutter: Cutter, recur: Recur, target: GpuTarget) -> tuple[Action, ...]:
-    """A recurrence as launches: states in memory, each step's calls after those of the one before."""
-    begin = _all(cutter, cutter.begin(recur), target)
-    calls = _all(cutter, cutter.step(recur), target)
-    names = [state.local.name for state in recur.states]
-    swapped = tuple((workspace_name(name), workspace_name(f"{name}_next")) for name in names)
-    extent = cutter.kernel.extent(recur.axis)
-    return (*begin, Steps(recur.axis, extent, recur.reverse, calls, swapped))
+    def recurrence(self, recur: Recur) -> tuple[Action, ...]:
+        """A recurrence as launches: states in memory, each step's calls after those of the one before."""
+        begin = self.all(self.cutter.begin(recur))
+        calls = self.all(self.cutter.step(recur))
+        names = [state.local.name for state in recur.states]
+        swapped = tuple((workspace_name(name), workspace_name(f"{name}_next")) for name in names)
+        extent = self.cutter.kernel.extent(recur.axis)
+        return (*begin, Steps(recur.axis, extent, recur.reverse, calls, swapped))

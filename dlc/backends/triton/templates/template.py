@@ -4,6 +4,11 @@ it.
 match(part) -> Form | Declined
 emit(part, form, target) -> Call | Launches
 
+One that has several ways to run a part also lists them, and takes one:
+
+candidates(form, target) -> list of configurations, the best by its model of costs first
+emit(part, form, target, config) -> Call | Launches
+
 A part is a kernel, too: some stages of one, whose other locals have become parameters.
 """
 
