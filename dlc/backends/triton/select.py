@@ -11,7 +11,7 @@ from dlc.backends.triton.choices import Choices
 from dlc.backends.triton.function_builder import Call
 from dlc.backends.triton.parts import Cutter, Workspace, workspace_name
 from dlc.backends.triton.semantics import NotInTriton
-from dlc.backends.triton.templates import contraction, ordered, pointwise, rows
+from dlc.backends.triton.templates import contraction, ordered, pointwise, routines, rows
 from dlc.backends.triton.templates.template import Declined
 from dlc.ir.dims import Dim
 from dlc.lowering.kernel import Kernel, Recur, Stage
@@ -23,6 +23,7 @@ TEMPLATES: dict[str, ModuleType] = {
     "contraction": contraction,
     "pointwise": pointwise,
     "ordered": ordered,
+    "routines": routines,
 }
 
 #: What code is written for where nobody says.
