@@ -51,7 +51,7 @@ def tile(builder: FunctionBuilder, flat: str, axes: Sequence[Axis], block: int) 
     """Write what bounds the block of flat indices `flat`, and the variables of its axes."""
     extent = extent_of(axes)
     bound = None
-    if not isinstance(extent, int) or extent % block:
+    if not isinstance(extent, int) or extent == 0 or extent % block:
         bound = builder.assign("valid", f"{flat} < {builder.dim(extent)}")
     take_apart(builder, flat, axes)
     moving = tuple(axis.name for axis in axes if axis.extent != 1)
