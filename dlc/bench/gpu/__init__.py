@@ -1,0 +1,1 @@
+"""The benchmark for machines with a GPU: dlc beside torch, eager and compiled; see docs/gpu.md."""
