@@ -11,7 +11,7 @@ from dlc.backends.triton.choices import Choices
 from dlc.backends.triton.function_builder import Call
 from dlc.backends.triton.parts import Cutter, Workspace, workspace_name
 from dlc.backends.triton.semantics import NotInTriton
-from dlc.backends.triton.templates import contraction, ordered, pointwise, routines, rows
+from dlc.backends.triton.templates import attention, contraction, ordered, pointwise, routines, rows
 from dlc.backends.triton.templates.template import Declined
 from dlc.ir.dims import Dim
 from dlc.lowering.kernel import Kernel, Recur, Stage
@@ -19,6 +19,7 @@ from dlc.target import GpuTarget, resolve_gpu
 
 #: In the order in which they are asked.
 TEMPLATES: dict[str, ModuleType] = {
+    "attention": attention,
     "rows": rows,
     "contraction": contraction,
     "pointwise": pointwise,
