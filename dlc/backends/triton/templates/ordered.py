@@ -15,12 +15,15 @@ from dlc.backends.triton.function_builder import Call, FunctionBuilder
 from dlc.backends.triton.semantics import binary
 from dlc.backends.triton.templates.template import Declined
 from dlc.ir.dims import Symbol, free_symbols
+from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.inspect import expr_dims
 from dlc.lowering.kernel import Axis, Kernel, Map, Store, StoreMode
 from dlc.target import GpuTarget
 
 BLOCK = 256
+#: How bools combine: as the numbers 0 and 1 of NumPy do.
+_BOOLS = {StoreMode.ADD: "or", StoreMode.MAX: "or", StoreMode.MUL: "and", StoreMode.MIN: "and"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +91,8 @@ def emit(part: Kernel, form: Form, target: GpuTarget) -> Call:
         where = f", mask={' & '.join(allowed)}" if allowed else ""
         if store.mode is not StoreMode.SET:
             old = builder.assign("old", loaded(dtype, f"tl.load({at}{where})"))
-            value = binary(store.mode.value, dtype, old, value)
+            function = _BOOLS[store.mode] if dtype is DType.BOOL else store.mode.value
+            value = binary(function, dtype, old, value)
         builder.line(f"tl.store({at}, {stored(dtype, value)}{where})")
         # The next point may load what this one stored.
         builder.line("tl.debug_barrier()")
