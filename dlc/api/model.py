@@ -57,7 +57,7 @@ class CompiledModel:
         manifest = artifact.manifest
         known = _symbols(manifest)
         self._plans: dict[tuple[tuple[int, ...], ...], _Plan] = {}
-        self._foreign = _obstacle(manifest)
+        self._foreign = _foreign_code(manifest)
         limits = manifest.options.get("limits")
         bound = limits.get("arena_bytes") if isinstance(limits, Mapping) else None
         hosts = artifact.hosts
@@ -330,12 +330,16 @@ class CompiledModel:
 
     def _manifest_to_save(self, self_test: bool) -> Manifest:
         manifest = self.manifest
-        if self_test and selftest.KEY not in manifest.extra and self._foreign is None:
+        if self_test and selftest.KEY not in manifest.extra and self._obstacle() is None:
             found = selftest.record(self)
             if found is not None:
                 manifest = replace(manifest, extra={**manifest.extra, selftest.KEY: found})
                 self._artifact = replace(self._artifact, manifest=manifest)
         return manifest
+
+    def _obstacle(self) -> str | None:
+        """Why this machine cannot run the model, if it cannot."""
+        return self._foreign
 
     def __reduce__(self) -> tuple[Any, ...]:
         from dlc.api.load import load
@@ -410,7 +414,7 @@ def _binder(
     return (StringBinder if spec.is_object else InputBinder)(spec, symbols, sources, elements)
 
 
-def _obstacle(manifest: Manifest) -> str | None:
+def _foreign_code(manifest: Manifest) -> str | None:
     """Why this machine cannot run the code of `manifest`, if it cannot."""
     machine = native()
     try:

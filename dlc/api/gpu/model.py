@@ -185,6 +185,17 @@ class GpuModel(CompiledModel):
         values = list(self._ordered((), feeds))
         return lambda: self._run(values, cancel)
 
+    def _obstacle(self) -> str | None:
+        if self._open is not _cuda:
+            return "the machine stands for a GPU"
+        from dlc.runtime.cuda import open_device
+
+        try:
+            open_device()
+        except UnsupportedError as error:
+            return error.message
+        return None
+
     def close(self) -> None:
         """Give back the GPU's memory; the model cannot be called afterwards."""
         with self._lock:
