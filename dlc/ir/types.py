@@ -85,6 +85,13 @@ class Layout:
         """The halo of `axis`; an empty one when it has none."""
         return next((h for h in self.halos if h.axis == axis), Halo(axis, 0, 0, UNDEFINED))
 
+    @property
+    def permutation(self) -> tuple[int, ...] | None:
+        """The axes as they lie in memory, of a layout without blocks and halos; None for others."""
+        if self.halos or any(block for _, block in self.order):
+            return None
+        return tuple(axis for axis, _ in self.order)
+
     def physical_shape(self, shape: Sequence[Dim]) -> tuple[Dim, ...]:
         """The extents in memory, in `order`, of a tensor of logical `shape`."""
         extents: list[Dim] = []

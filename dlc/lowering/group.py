@@ -16,7 +16,7 @@ from dlc.ir.dtypes import DType
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops.control import If, Loop
 from dlc.ir.ops.layout import Relayout
-from dlc.ir.ops.movement import Reshape
+from dlc.ir.ops.movement import Reshape, Transpose
 from dlc.ir.types import TensorType, is_object
 from dlc.lowering import expr as e
 from dlc.lowering.draft import LoweredKernel, Names
@@ -98,7 +98,7 @@ class _Grouper:
         changed = True
         while changed:
             changed = self._sweep()
-        return Grouping(self.items, self.decisions)
+        return Grouping([_unmoved(item) for item in self.items], self.decisions)
 
     def _lower(self, node: Node) -> Item:
         if isinstance(node.op, If | Loop):
@@ -252,6 +252,29 @@ def _is_view(node: Node) -> bool:
     if not isinstance(node.op, Reshape):
         return False
     return all(value.tensor.layout is None for value in (*node.operands, *node.outputs))
+
+
+def _unmoved(item: Item) -> Item:
+    """A transposition that was fused with nothing as a view, where layouts make it move nothing."""
+    if not isinstance(item, LoweredKernel) or len(item.inputs) != 1 or len(item.outputs) != 1:
+        return item
+    (source,), (target,) = item.inputs, item.outputs
+    node = target.producer
+    if node is None or not isinstance(node.op, Transpose) or node.operands[0] is not source:
+        return item
+    orders = _memory_order(source), _memory_order(target)
+    if orders[0] is None or orders[1] is None:
+        return item
+    moved = [node.op.perm[axis] for axis in orders[1]]
+    shape = source.tensor.shape
+    unmoved = [axis for axis in moved if shape[axis] != 1] == [axis for axis in orders[0] if shape[axis] != 1]
+    return ViewNode(node) if unmoved else item
+
+
+def _memory_order(value: Value) -> tuple[int, ...] | None:
+    """The axes of a value as they lie in memory; None for blocks and halos."""
+    layout = value.tensor.layout
+    return tuple(range(value.tensor.rank)) if layout is None else layout.permutation
 
 
 def operations(kernel: Kernel) -> int:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
+from dlc.errors import InternalError
 from dlc.ir.builder import GraphBuilder
 from dlc.ir.dims import Dim, Symbol
 from dlc.ir.graph import Graph, Value
+from dlc.ir.operator import Array
 from dlc.ir.ops.movement import Reshape
-from dlc.ir.types import is_object
+from dlc.ir.types import Layout, is_object
 from dlc.limits import Limits
 from dlc.lowering.canonical import canonicalize
 from dlc.lowering.draft import LoweredKernel
@@ -78,6 +82,15 @@ def copy_plain_outputs(graph: Graph) -> None:
         seen.add(value)
 
 
+def in_memory(data: Array, layout: Layout | None) -> Array:
+    """A constant as it lies in memory; constants have no layouts with blocks and halos."""
+    if layout is None:
+        return data
+    if layout.permutation is None:
+        raise InternalError(f"a constant cannot lie as {layout}")
+    return np.ascontiguousarray(data.transpose(layout.permutation))
+
+
 class _Lowering:
     def __init__(self, graph: Graph, limits: Limits, red_zone: int) -> None:
         self.graph = graph
@@ -98,8 +111,8 @@ class _Lowering:
         self.constants: list[Constant] = []
         self.slots: dict[Value, ObjectSlot] = {}
         self.object_constants: list[ObjectConstant] = []
-        #: Identity of an array -> its position among the constants; regions read the same arrays.
-        self.places: dict[int, int] = {}
+        #: An array's identity and its layout -> its position among the constants; regions read the same ones.
+        self.places: dict[tuple[int, Layout | None], int] = {}
         self.run_symbols: dict[Symbol, None] = {}
         #: The number of the next step, in the order of `walk`.
         self.number = 0
@@ -156,9 +169,9 @@ class _Lowering:
         """The storage of a constant or an input."""
         if root.data is None:
             return Storage(StorageKind.INPUT, self.given[root], nbytes(root))
-        index = self.places.setdefault(id(root.data), len(self.constants))
+        index = self.places.setdefault((id(root.data), root.tensor.layout), len(self.constants))
         if index == len(self.constants):
-            self.constants.append(Constant(root.name, root.data))
+            self.constants.append(Constant(root.name, in_memory(root.data, root.tensor.layout)))
         return Storage(StorageKind.CONSTANT, index, root.data.nbytes)
 
     # --- steps

@@ -15,8 +15,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from dlc.ir.builder import GraphBuilder
-from dlc.ir.dims import Dim, known_equal
+from dlc.ir.dims import Dim
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops.convolution import Conv, ConvTranspose, Pool
@@ -25,7 +24,8 @@ from dlc.ir.ops.movement import Concat
 from dlc.ir.ops.normalization import BatchNorm
 from dlc.ir.ops.pointwise import Activation, Binary, Clip, Compare, Unary, Where
 from dlc.ir.ops.reduction import Reduce
-from dlc.ir.types import UNDEFINED, ZERO, Halo, Layout, blocked_channels, is_object
+from dlc.ir.types import UNDEFINED, ZERO, Halo, Layout, blocked_channels
+from dlc.passes.layout_regions import Regions, same_shape
 from dlc.passes.pass_base import Numerics, Pass, Statistics
 
 BLOCK = 16
@@ -45,7 +45,7 @@ class AssignLayouts(Pass):
     def apply(self, graph: Graph) -> Statistics:
         """Assign layouts in place; counts the values that got one."""
         statistics = Statistics()
-        statistics.rewrites["blocked"] = _Assignment(graph, self.min_channels).run()
+        statistics.rewrites["blocked"] = _Blocked(graph, self.min_channels).run()
         return statistics
 
 
@@ -73,42 +73,25 @@ def direct_convolution(node: Node) -> bool:
 _POINTWISE = (Unary, Activation, Clip, Binary, Where, Compare)
 
 
-class _Assignment:
+class _Blocked(Regions):
+    """Regions of blocked channels."""
+
     def __init__(self, graph: Graph, min_channels: int) -> None:
-        self.graph = graph
+        super().__init__(graph)
         self.min_channels = min_channels
-        self.blocked: set[Value] = set()
 
-    def run(self) -> int:
-        for node in self.graph.nodes:
-            if self._takes_blocked(node):
-                self.blocked.update(node.outputs)
-        if not self.blocked:
-            return 0
-        for value in self.blocked:
-            value.type = dataclasses.replace(value.tensor, layout=self._layout(value))
-        for node in list(self.graph.nodes):
-            self._fit_operands(node)
-        self._restore_outputs()
-        return len(self.blocked)
-
-    # --- where the layout spreads
-
-    def _takes_blocked(self, node: Node) -> bool:
-        """Whether the node's outputs shall be blocked, given its operands."""
-        if any(is_object(value.type) for value in (*node.operands, *node.outputs)):
-            return False
+    def takes(self, node: Node) -> bool:
         if any(value.tensor.dtype is not DType.F32 for value in node.outputs):
             return False
         match node.op:
             case Conv() | ConvTranspose():
                 return direct_convolution(node)
             case Pool(indices=False):
-                return node.operands[0] in self.blocked
+                return node.operands[0] in self.inside
             case BatchNorm():
-                return node.operands[0] in self.blocked
+                return node.operands[0] in self.inside
             case Concat(axis=1):
-                return all(value in self.blocked for value in node.operands) and all(
+                return all(value in self.inside for value in node.operands) and all(
                     isinstance(value.tensor.shape[1], int) and value.tensor.shape[1] % BLOCK == 0
                     for value in node.operands
                 )
@@ -125,13 +108,13 @@ class _Assignment:
             return False
         found = False
         for value in node.operands:
-            if _same_shape(value.tensor.shape, shape):
-                found |= value in self.blocked
+            if same_shape(value.tensor.shape, shape):
+                found |= value in self.inside
             elif not _channelwise(value.tensor.shape, shape):
                 return False
         return found
 
-    def _layout(self, value: Value) -> Layout:
+    def layout(self, value: Value) -> Layout:
         """Blocked channels, with the halo that the convolutions reading `value` need."""
         rank = value.tensor.rank
         before, after = [0] * rank, [0] * rank
@@ -144,29 +127,13 @@ class _Assignment:
         )
         return blocked_channels(rank, BLOCK, halos, pad=ZERO)
 
-    # --- where it begins and ends
-
-    def _fit_operands(self, node: Node) -> None:
-        """Insert a Relayout before each operand that is not in the layout that the node reads."""
-        builder = GraphBuilder(self.graph, before=node, origin=node.origin)
-        blocked = node.outputs[0] in self.blocked if node.outputs else False
-        for position, value in enumerate(node.inputs):
-            if value is None or value.is_constant or is_object(value.type):
-                continue
-            wanted = self._wanted(node, position, value, blocked)
-            if wanted == value.tensor.layout:
-                continue
-            replacement = builder.add(Relayout(wanted), value, names=[value.name])
-            node.inputs = tuple(replacement if i == position else v for i, v in enumerate(node.inputs))
-
-    def _wanted(self, node: Node, position: int, value: Value, blocked: bool) -> Layout | None:
-        """The layout in which `node` reads operand `position`."""
+    def wanted(self, node: Node, position: int, value: Value, is_inside: bool) -> Layout | None:
         layout = value.tensor.layout
-        if isinstance(node.op, Conv | ConvTranspose) and blocked and position == 0:
+        if isinstance(node.op, Conv | ConvTranspose) and is_inside and position == 0:
             return layout if layout is not None else self._convolution_input(node, value)
-        if blocked and layout is None and _same_shape(value.tensor.shape, node.outputs[0].tensor.shape):
+        if is_inside and layout is None and same_shape(value.tensor.shape, node.outputs[0].tensor.shape):
             return blocked_channels(value.tensor.rank, BLOCK, pad=ZERO)
-        if blocked or layout is None or isinstance(node.op, Relayout):
+        if is_inside or layout is None or isinstance(node.op, Relayout):
             return layout
         if isinstance(node.op, Reduce) and all(axis >= 2 for axis in node.op.axes):
             return layout
@@ -190,13 +157,6 @@ class _Assignment:
             return Layout(tuple((axis, None) for axis in range(rank)), halos, UNDEFINED) if halos else None
         return blocked_channels(rank, BLOCK, halos, pad=ZERO)
 
-    def _restore_outputs(self) -> None:
-        """Graph outputs are row-major."""
-        for index, value in enumerate(self.graph.outputs):
-            if not is_object(value.type) and value.tensor.layout is not None:
-                builder = GraphBuilder(self.graph, origin=value.producer.origin if value.producer else ())
-                self.graph.outputs[index] = builder.add(Relayout(None), value, names=[value.name])
-
 
 def padding(node: Node) -> list[tuple[int, int]]:
     """Elements beyond either end of each spatial axis that a convolution reads; empty for other operators."""
@@ -218,10 +178,6 @@ def padding(node: Node) -> list[tuple[int, int]]:
         high = max(0, ((tap - 1) * dilation - after + extra) // stride)
         reach.append((low, high))
     return reach
-
-
-def _same_shape(left: tuple[Dim, ...], right: tuple[Dim, ...]) -> bool:
-    return len(left) == len(right) and all(known_equal(a, b) for a, b in zip(left, right, strict=True))
 
 
 def _channelwise(shape: tuple[Dim, ...], whole: tuple[Dim, ...]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from dlc.ir.dtypes import DType
 from dlc.limits import Limits
 from dlc.passes.canonicalize import Canonicalize
+from dlc.passes.channels_last import ChannelsLast
 from dlc.passes.constant_folding import ConstantFolding
 from dlc.passes.cse import CommonSubexpressions
 from dlc.passes.dead_code import DeadCode
@@ -34,6 +35,12 @@ def default_pipeline(level: int = 2, limits: Limits | None = None, precision: st
     (all). A `precision` other than "model" is carried out at every level.
     """
     layouts = (AssignLayouts(),) if level else ()
+    return Pipeline((*_of_level(level, limits or Limits()), *_conversion(precision, level), *layouts))
+
+
+def gpu_pipeline(level: int = 2, limits: Limits | None = None, precision: str = "model") -> Pipeline:
+    """The pipeline for GPUs, as `default_pipeline` is for CPUs."""
+    layouts = (ChannelsLast(),) if level else ()
     return Pipeline((*_of_level(level, limits or Limits()), *_conversion(precision, level), *layouts))
 
 
