@@ -11,7 +11,15 @@ from dlc.backends.triton.choices import Choices
 from dlc.backends.triton.function_builder import Call
 from dlc.backends.triton.parts import Cutter, Workspace, workspace_name
 from dlc.backends.triton.semantics import NotInTriton
-from dlc.backends.triton.templates import attention, contraction, ordered, pointwise, routines, rows
+from dlc.backends.triton.templates import (
+    contraction,
+    direct,
+    gemv,
+    ordered,
+    pointwise,
+    routines,
+    rows,
+)
 from dlc.backends.triton.templates.template import Declined
 from dlc.ir.dims import Dim
 from dlc.lowering.kernel import Kernel, Recur, Stage
@@ -19,9 +27,10 @@ from dlc.target import GpuTarget, resolve_gpu
 
 #: In the order in which they are asked.
 TEMPLATES: dict[str, ModuleType] = {
-    "attention": attention,
-    "rows": rows,
+    "direct": direct,
+    "gemv": gemv,
     "contraction": contraction,
+    "rows": rows,
     "pointwise": pointwise,
     "ordered": ordered,
     "routines": routines,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from dlc.backends.triton.select import GpuKernel
+from dlc.backends.triton.templates import configurations, contraction, contraction_form
+from dlc.backends.triton.templates.template import Launches
 from dlc.lowering.kernel import Kernel
-from tests.backends.triton.contraction_kernels import SM_80, compare, convolution, matmul
+from tests.backends.triton.contraction_kernels import SM_80, SM_90, compare, convolution, matmul
 
 pytest.importorskip("triton")
 
@@ -61,3 +66,53 @@ CONVOLUTIONS = [
 @pytest.mark.parametrize("kernel", CONVOLUTIONS, ids=range(len(CONVOLUTIONS)))
 def test_convolutions(kernel: Kernel) -> None:
     compare(kernel, {"n": 3})
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "i8", "u8"])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("size", [(1, 100, 300), (3, 64, 1024), (70, 2, 65), (1, 1, 2048), (4, 33, 77)])
+def test_few_points(dtype: str, transposed: bool, size: tuple[int, int, int]) -> None:
+    code = compare(matmul(*size, dtype, transposed=transposed))
+    assert code.calls[0].template == "gemv"
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"channels": 12, "outputs": 12, "groups": 12, "taps": 3},
+        {"channels": 6, "outputs": 12, "groups": 6, "taps": 5, "stride": 2},
+        {"channels": 4, "outputs": 4, "groups": 4, "taps": 7, "dilation": 2},
+        {"channels": 16, "outputs": 8, "groups": 4, "taps": 3},
+    ],
+)
+def test_depthwise(options: dict[str, int], channels_last: bool) -> None:
+    sizes = {"sizes": (13, 11), "batch": 2}
+    kernel = convolution(**sizes, **options, channels_last=channels_last)  # type: ignore[arg-type]
+    assert compare(kernel).calls[0].template == "direct"
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        matmul(20, 36, 192, "f32"),
+        matmul(5, 40, 256, "bf16", transposed=True),
+        matmul("n", 24, 128, "f16", symbols="symbol n"),
+        matmul(17, 24, 128, "i8", batch=2),
+        convolution(1, 64, (5, 5), 40, 3, channels_last=True, packed=True),
+        convolution(1, 64, (5, 5), 40, 3, "f32", groups=2),
+    ],
+    ids=range(6),
+)
+def test_divided_depth(kernel: Kernel) -> None:
+    """Every number of parts gives the same as one."""
+    form = contraction_form.match(kernel)
+    assert isinstance(form, contraction_form.Form)
+    first = configurations.candidates(form, SM_90)[0]
+    for chunks in (1, 2, 4):
+        config = dataclasses.replace(first, depth=16 if form.operand.bits > 8 else 32, chunks=chunks)
+        written = contraction.emit(kernel, form, SM_90, config)
+        assert isinstance(written, Launches) == (chunks > 1)
+        calls = written.calls if isinstance(written, Launches) else (written,)
+        spaces = written.workspaces if isinstance(written, Launches) else ()
+        compare(kernel, {"n": 19}, code=GpuKernel(kernel, calls, spaces))

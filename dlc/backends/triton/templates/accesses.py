@@ -66,15 +66,16 @@ def _vector(part: Kernel, load: e.Load, side: Sequence[Axis], inner: Sequence[Ax
         return 1, True
     offset = tiles.offset_of(part.param(load.param), index)
     most = _WIDEST * 8 // max(load.dtype.bits, 8)
-    for axes, is_deep in ((inner, True), (side, False)):
-        width = _run_width(offset, axes, load)
-        if width > 1:
-            return min(width, most), is_deep
-    return 1, True
+    widths = {is_deep: _run_width(offset, axes, load) for axes, is_deep in ((inner, True), (side, False))}
+    is_deep = widths[True] >= widths[False]
+    return max(1, min(widths[is_deep], most)), is_deep
 
 
 def _run_width(offset: Dim, axes: Sequence[Axis], load: e.Load) -> int:
-    """The greatest power of two of elements side by side along the last of `axes`, from an aligned one on."""
+    """The greatest power of two of elements side by side along the last of `axes`, from an aligned one on.
+
+    0 if those along it do not lie side by side.
+    """
     moving = [axis for axis in axes if axis.extent != 1]
     masked = {symbol.name for dim in mask_dims(load.mask) for symbol in free_symbols(dim)}
     run: Dim = 1
@@ -87,7 +88,7 @@ def _run_width(offset: Dim, axes: Sequence[Axis], load: e.Load) -> int:
             return 1
         run, rest = run * axis.extent, found[1]
     if run == 1:
-        return 1
+        return 0
     terms, constant = terms_of(rest)
     numbers = [factor for _, factor in terms] + [constant, _factor(run)]
     common = math.gcd(*numbers)

@@ -8,16 +8,20 @@ orders configurations; it does not predict times.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 
 from dlc.backends.triton import tiles
 from dlc.backends.triton.templates.contraction_form import LEAST_DEPTH, Form
+from dlc.backends.triton.templates.contraction_split import divided_axis
 from dlc.ir.dims import Dim, evaluate, free_symbols
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.target import GpuTarget
 
+#: Into how many parts the depth is divided where tiles are few.
+_CHUNKS = (2, 3, 4, 6, 8, 12, 16)
 #: How many candidates are given.
 _CANDIDATES = 8
 #: Sizes that symbols are taken to have where nothing is known; the choice is the best of all on average.
@@ -46,13 +50,14 @@ _REGISTERS = 184
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The block sizes of a tile, and how it is run."""
+    """The block sizes of a tile, how it is run, and the parts that the depth is divided into."""
 
     rows: int
     columns: int
     depth: int
     warps: int
     stages: int
+    chunks: int = 1
 
     @property
     def threads(self) -> int:
@@ -66,6 +71,7 @@ def candidates(form: Form, target: GpuTarget) -> list[Config]:
     costs: dict[Config, float] = {}
     found = [config for config in _possible(form, target) if _registers(form, config) <= _REGISTERS]
     found = found or [_least(form)]
+    found += [config for config in _divided(form, found) if problems[0].is_short(config)]
     for problem in problems:
         times = {config: problem.cycles(config) for config in found}
         best = min(times.values())
@@ -73,10 +79,10 @@ def candidates(form: Form, target: GpuTarget) -> list[Config]:
             costs[config] = costs.get(config, 0.0) + time / best
     ordered = sorted(found, key=lambda config: (costs[config], dataclasses.astuple(config)))
     # Of each tile the two best ways to run it.
-    seen: dict[tuple[int, int], int] = {}
+    seen: dict[tuple[int, int, bool], int] = {}
     chosen = []
     for config in ordered:
-        tile = (config.rows, config.columns)
+        tile = (config.rows, config.columns, config.chunks > 1)
         seen[tile] = seen.get(tile, 0) + 1
         if seen[tile] <= 2:
             chosen.append(config)
@@ -146,6 +152,17 @@ def _least(form: Form) -> Config:
     )
 
 
+def _divided(form: Form, configs: list[Config]) -> Iterator[Config]:
+    """The configurations with the depth divided into equal parts."""
+    axis = divided_axis(form)
+    if axis is None or not isinstance(axis.extent, int) or not form.has_instruction:
+        return
+    for config, chunks in itertools.product(configs, _CHUNKS):
+        length = axis.extent // chunks
+        if axis.extent % chunks == 0 and length % config.depth == 0 and length >= 2 * config.depth:
+            yield dataclasses.replace(config, chunks=chunks)
+
+
 def _registers(form: Form, config: Config) -> float:
     """An estimate of the registers of a thread."""
     sums = config.rows * config.columns / config.threads
@@ -191,11 +208,17 @@ class _Problem:
         self.outer, self.depth = size(form.outer), size(form.inner)
         self.memory = target.bandwidth / (target.multiprocessors * _CLOCK)
 
-    def cycles(self, config: Config, chunks: int = 1) -> float:
-        """The cycles from the start of the launch to its end, the steps of a tile shared by `chunks`."""
-        count = self.batch * math.ceil(self.rows / config.rows) * math.ceil(self.columns / config.columns)
-        count *= chunks
-        steps = math.ceil(self.outer * math.ceil(self.depth / config.depth) / chunks)
+    def is_short(self, config: Config) -> bool:
+        """Whether the tiles, undivided, are too few for the GPU."""
+        return self._tiles(config) < self.target.multiprocessors
+
+    def _tiles(self, config: Config) -> int:
+        return self.batch * math.ceil(self.rows / config.rows) * math.ceil(self.columns / config.columns)
+
+    def cycles(self, config: Config) -> float:
+        """The cycles from the start of the launch to its end, and those of the second one."""
+        count = self._tiles(config) * config.chunks
+        steps = math.ceil(self.outer * math.ceil(self.depth / config.depth) / config.chunks)
         busy, waits = self._step(config)
         end = _START + self._epilogue(config)
         machine = self.target.multiprocessors
@@ -204,7 +227,13 @@ class _Problem:
         rounds = math.ceil(count / machine)
         shared = rounds * (steps * busy + end)
         alone = math.ceil(count / (machine * together)) * (steps * max(busy, waits) + _LATENCY + end)
-        return _LAUNCH + max(shared, alone, self._traffic())
+        total = _LAUNCH + max(shared, alone, self._traffic())
+        if config.chunks == 1:
+            return total
+        # The sums of chunks go through the cache, there and back.
+        sums = config.chunks * self.batch * self.rows * self.columns
+        moved = 2 * sums * self.form.contract.out.dtype.itemsize
+        return total + _LAUNCH + _LATENCY + moved / (_CACHE_RATE * machine)
 
     def _together(self, config: Config) -> int:
         """The programs that a multiprocessor has at once."""

@@ -11,8 +11,12 @@ from dlc.backends.triton import tiles
 from dlc.backends.triton.elements import register_type
 from dlc.backends.triton.expressions import Emitter, Points
 from dlc.backends.triton.function_builder import Call, FunctionBuilder
+from dlc.backends.triton.templates import contraction_form, pointwise
 from dlc.backends.triton.templates.configurations import Config, candidates
-from dlc.backends.triton.templates.contraction_form import Form, match
+from dlc.backends.triton.templates.contraction_form import Form
+from dlc.backends.triton.templates.contraction_loop import steps
+from dlc.backends.triton.templates.contraction_split import split
+from dlc.backends.triton.templates.template import Declined, Launches
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.kernel import Kernel
@@ -24,9 +28,29 @@ GROUP = 8
 __all__ = ["Config", "Form", "candidates", "emit", "match"]
 
 
-def emit(part: Kernel, form: Form, target: GpuTarget, config: Config | None = None) -> Call:
-    """One program a tile of rows and columns, and point of the batch; by default the best configuration."""
-    return _Contraction(part, form, config or candidates(form, target)[0]).run()
+def match(part: Kernel) -> Form | Declined:
+    """Takes one contraction, and maps and plain stores at its points."""
+    form = contraction_form.match(part)
+    if isinstance(form, Form) and form.few is not None and not form.has_instruction:
+        return Declined("tiles of few points pay with matrix instructions only")
+    return form
+
+
+def emit(
+    part: Kernel, form: Form, target: GpuTarget, config: Config | None = None
+) -> Call | Launches:
+    """One program a tile of rows and columns, point of the batch, and part of the depth.
+
+    By default in the best configuration. A divided depth takes a second launch.
+    """
+    config = config or candidates(form, target)[0]
+    if config.chunks == 1:
+        return _Contraction(part, form, config).run()
+    halves = split(part, form, config.chunks)
+    first, second = contraction_form.match(halves.sums), pointwise.match(halves.rest)
+    assert isinstance(first, Form) and isinstance(second, pointwise.Form)
+    calls = (_Contraction(halves.sums, first, config).run(), pointwise.emit(halves.rest, second, target))
+    return Launches(calls, (halves.workspace,))
 
 
 class _Contraction:
@@ -79,24 +103,9 @@ class _Contraction:
     # --- sums
 
     def _multiply_tiles(self, outer: Emitter) -> None:
-        """Write the loop over blocks of the inner reduced axes, for all numbers of the outer ones."""
-        builder, config, form = self.builder, self.config, self.form
-        depth = tiles.extent_of(form.inner)
-        if not form.outer:
-            with builder.block(f"for start in range(0, {builder.dim(depth)}, {config.depth}):"):
-                self._step(outer, "start")
-            return
-        many = tiles.blocks(depth, config.depth)
-        count = tiles.extent_of(form.outer) * many
-        with builder.block(f"for step in range(0, {builder.dim(count)}):"):
-            text = builder.dim(many)
-            if many == 1:
-                tiles.take_apart(builder, "step", form.outer)
-                start = "0"
-            else:
-                builder.line(f"outer = step // ({text})")
-                tiles.take_apart(builder, "outer", form.outer)
-                start = builder.assign("start", f"step % ({text}) * {config.depth}")
+        """Write the loop over blocks of the reduced axes."""
+        form = self.form
+        with steps(self.builder, form.outer, form.inner, self.config.depth) as start:
             self._step(outer, start)
 
     def _step(self, outer: Emitter, start: str) -> None:

@@ -15,6 +15,8 @@ from dlc.lowering.kernel import Axis, Contract, Duplicates, Kernel, Map, Store, 
 
 #: The least depth of a matrix instruction: an axis as long as that is walked alone, not mixed with others.
 LEAST_DEPTH = 16
+#: The least rows and columns of a matrix instruction.
+LEAST_POINTS = 16
 #: Element types that matrix instructions take, and in which they sum.
 _OPERANDS = {
     DType.F32: (DType.F16, DType.BF16, DType.F8E4M3FN, DType.F8E5M2),
@@ -51,6 +53,13 @@ class Form:
         return (*self.outer, *self.inner)
 
     @property
+    def few(self) -> int | None:
+        """The points of the smaller side, if a side is known to have fewer than a tile has."""
+        extents = [tiles.extent_of(axes) for axes in (self.rows, self.columns)]
+        known = [extent for extent in extents if isinstance(extent, int) and extent < LEAST_POINTS]
+        return min(known, default=None)
+
+    @property
     def has_instruction(self) -> bool:
         """Whether Triton multiplies tiles of these types as a whole."""
         return self.contract.out.dtype is DType.F32 or self.operand is DType.I8
@@ -62,10 +71,12 @@ class Form:
 
 
 def match(part: Kernel) -> Form | Declined:
-    """Takes one contraction first, then maps and plain stores at its points."""
-    contract, *rest = part.body
-    if not isinstance(contract, Contract):
-        return Declined("it does not begin with a contraction")
+    """Takes one contraction, then plain stores at its points, and maps."""
+    found = [stage for stage in part.body if isinstance(stage, Contract)]
+    if len(found) != 1:
+        return Declined(f"it has {len(found)} contractions")
+    contract = _without_maps(part, found[0])
+    rest = [stage for stage in part.body if not isinstance(stage, Contract)]
     spec = contract.spec
     points = {*spec.batch, *spec.rows, *spec.columns}
     stores: list[Store] = []
@@ -110,6 +121,21 @@ def match(part: Kernel) -> Form | Declined:
         operand_access(part, left, rows, inner),
         operand_access(part, right, columns, inner),
     )
+
+
+def _without_maps(part: Kernel, contract: Contract) -> Contract:
+    """The contraction with maps computed where its operands read them."""
+    maps = {stage.out.name: stage for stage in part.body if isinstance(stage, Map)}
+
+    def leaf(node: e.Expr) -> e.Expr | None:
+        if not isinstance(node, e.Read) or node.mask or node.local not in maps:
+            return None
+        stage = maps[node.local]
+        value = e.substitute(stage.value, dict(zip(stage.out.axes, node.index, strict=True)))
+        return e.rewrite(value, leaf)
+
+    left, right = e.rewrite(contract.left, leaf), e.rewrite(contract.right, leaf)
+    return dataclasses.replace(contract, left=left, right=right)
 
 
 def _steps(reduce: tuple[Axis, ...]) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:

@@ -16,6 +16,7 @@ from dlc.lowering.kernel import Axis, Duplicates, Kernel, Map, Store, StoreMode
 from dlc.target import GpuTarget
 
 BLOCK = 1024
+SMALLEST = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,9 @@ def emit(part: Kernel, form: Form, target: GpuTarget) -> Call:
     builder = FunctionBuilder(part)
     total = tiles.extent_of(form.axes)
     block = tiles.fitting(total, 32, BLOCK)
+    # Smaller blocks of few points keep all of the GPU busy.
+    while block > SMALLEST and isinstance(total, int) and total < block * target.multiprocessors:
+        block //= 2
     builder.line(f"point = {tiles.program_id(builder, 0)} * {block} + tl.arange(0, {block})")
     emitter = Emitter(builder, Points((tiles.tile(builder, "point", form.axes, block),)), maps=form.maps)
     for store in form.stores:
