@@ -12,6 +12,7 @@ from dlc.backends.triton.function_builder import Call
 from dlc.backends.triton.parts import Cutter, Workspace, workspace_name
 from dlc.backends.triton.semantics import NotInTriton
 from dlc.backends.triton.templates import (
+    attention,
     contraction,
     direct,
     gemv,
@@ -27,6 +28,7 @@ from dlc.target import GpuTarget, resolve_gpu
 
 #: In the order in which they are asked.
 TEMPLATES: dict[str, ModuleType] = {
+    "attention": attention,
     "direct": direct,
     "gemv": gemv,
     "contraction": contraction,
