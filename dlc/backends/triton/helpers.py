@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dlc.backends.triton.combiners import COMBINERS
 from dlc.backends.triton.minifloats import MINIFLOATS
 from dlc.backends.triton.order_keys import ORDER_KEYS
+from dlc.backends.triton.routine_helpers import ROUTINE_HELPERS
 
 _INTEGERS = '''
 @triton.jit
@@ -257,7 +258,7 @@ _NAME = re.compile(r"(?<![.\w])[a-z]\w*")
 
 #: The source of each function by its name; what a function calls comes before it.
 HELPERS: Mapping[str, str] = _split(
-    _INTEGERS + _FLOATS + _CONVERSIONS + MINIFLOATS + ORDER_KEYS + _INDICES + COMBINERS
+    _INTEGERS + _FLOATS + _CONVERSIONS + MINIFLOATS + ORDER_KEYS + _INDICES + COMBINERS + ROUTINE_HELPERS
 )
 
 
