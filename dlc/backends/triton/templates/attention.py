@@ -250,7 +250,10 @@ class Attention:
         kind = register_type(dtype)
         text = Emitter(builder, Points(points)).value(value)
         text = f"tl.broadcast_to(tl.cast({text}, {kind}), {shape})"
-        if summed.bound is not None and not (isinstance(value, e.Load) and not value.mask):
+        names = {symbol.name for dim in expr_dims(value) for symbol in free_symbols(dim)}
+        # A load that moves along the tile is 0 beyond its bound by itself.
+        is_zero = isinstance(value, e.Load) and not value.mask and not names.isdisjoint(summed.moving)
+        if summed.bound is not None and not is_zero:
             text = f"tl.where({summed.bound}, {text}, tl.cast(0, {kind}))"
         return builder.assign("operand", text)
 

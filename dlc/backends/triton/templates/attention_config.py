@@ -43,10 +43,10 @@ def candidates(form: Form, target: GpuTarget) -> tuple[Config, ...]:
     found: dict[Config, None] = {}
     for config in shapes[min(most for most in shapes if size <= most)]:
         rows = tiles.fitting(queries, 16, config.rows)
-        # Matrix instructions give a warp 16 queries.
-        fewer = rows < config.rows and shapes is not _WIDE
-        warps = min(config.warps, max(4, rows // 16)) if fewer else config.warps
-        fitting = dataclasses.replace(config, rows=rows, warps=warps)
+        # Fewer queries take fewer warps: matrix instructions give each 16.
+        warps = min(config.warps, max(4, config.warps * rows // config.rows))
+        keys = tiles.fitting(tiles.extent_of(form.keys), 16, config.keys)
+        fitting = dataclasses.replace(config, rows=rows, keys=keys, warps=warps)
         found[dataclasses.replace(fitting, splits=_splits(form, fitting, target))] = None
     return tuple(found)
 
