@@ -33,8 +33,8 @@ class Options:
                          package for all of them
       shapes             {"batch": 1} fixes a symbol; {"batch": (1, 8, 64)} hints its minimum, typical and
                          maximum extent; {"x": (1, 3, 224, 224)} gives an input's dims (None leaves one as is)
-      precision          "model" computes in the model's dtypes; "fp16" and "bf16" convert float32 contractions
-                         and what lies between them, "fp32" converts 16-bit floats to float32
+      precision          "model" computes in the model's dtypes; "fp16" and "bf16" convert float32
+                         contractions and what lies between them, "fp32" 16-bit floats to float32
       accuracy           "strict": direct summation only; "default": Winograd too; "fast": fast matrix
                          multiplication too, which is not batch-invariant
       optimize           0 (as imported) to 3
