@@ -78,8 +78,8 @@ class Executor:
         for guard in self._guards[: plan.entry_guards]:
             _require(guard, env)
         shapes = tuple(self._known(tensor.shape, env) for tensor in plan.outputs)
-        spaces = tuple(self._known([size], env) or (0,) for size in plan.workspaces)
-        binding = Binding(env, shapes, evaluate(plan.arena, env), tuple(space[0] for space in spaces))
+        spaces = tuple(evaluate(size, env) for size in plan.workspaces)
+        binding = Binding(env, shapes, evaluate(plan.arena, env), spaces)
         if len(self._bindings) >= _BINDINGS:
             self._bindings.clear()
         self._bindings[key] = binding
@@ -176,8 +176,7 @@ class _Run:
             self.base[p.CONSTANT, index] = executor._own[p.CONSTANT, index].address
         self.base[p.FAULTS, 0] = executor._own[p.FAULTS, 0].address
         self.base[p.ARENA, 0] = executor.memory(p.ARENA, 0, binding.arena, "the arena").address
-        for index, size in enumerate(binding.workspaces):
-            self.base[p.WORKSPACE, index] = executor.memory(p.WORKSPACE, index, size, "a workspace").address
+        self.reserve(binding.workspaces)
 
     def made(self) -> dict[int, Made]:
         """The outputs in growing memory."""
@@ -218,6 +217,8 @@ class _Run:
                     self.env.update(zip(symbols, [self.value(value) for value in values], strict=True))
                 case p.Grow(index, size):
                     self.grow(index, self.value(size))
+                case p.Reserve(sizes):
+                    self.reserve([self.value(size) for size in sizes])
                 case p.Copy(source, target, size):
                     self.machine.copy(self.address(target), self.address(source), self.value(size))
                 case p.Branch(condition, then, otherwise, symbols):
@@ -259,6 +260,13 @@ class _Run:
                 held.close()
             self.executor._own[key] = held = more
         self.base[key] = held.address
+
+    def reserve(self, sizes: Sequence[int]) -> None:
+        """Have workspaces of at least these sizes, each where it was at first."""
+        for index in range(len(self.plan.workspaces)):
+            size = sizes[index] if index < len(sizes) else 0
+            memory = self.executor.memory(p.WORKSPACE, index, size, "a workspace")
+            self.base[p.WORKSPACE, index] = memory.address
 
     def launch(self, step: p.Launch) -> None:
         addresses = [self.address(place) for place in step.pointers]

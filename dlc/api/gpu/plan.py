@@ -93,6 +93,16 @@ class Grow:
 
 
 @dataclasses.dataclass(frozen=True)
+class Reserve:
+    """Make the first workspaces at least so many bytes long, for a kernel whose sizes only the run tells.
+
+    Workspaces that have changed places are where they were at first again; what they hold is lost.
+    """
+
+    bytes: tuple[Dim, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Copy:
     """Copy `bytes` bytes."""
 
@@ -126,7 +136,7 @@ class Repeat:
     origin: str
 
 
-Step: TypeAlias = Launch | Recur | Evaluate | Bind | Check | Set | Grow | Copy | Branch | Repeat
+Step: TypeAlias = Launch | Recur | Evaluate | Bind | Check | Set | Grow | Reserve | Copy | Branch | Repeat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,9 +164,9 @@ class Plan:
     """A whole model. The first `entry_guards` guards are checked before the run.
 
     `symbols` get their numbers from the inputs, in the order of a call; `ranges` holds the least and greatest
-    number of every symbol that dims speak of. `arena` and `workspaces` are bytes; `growing` memories are
-    empty at first. `faults` is the number of launches that check indices, whose `fault_origins` say for which
-    nodes.
+    number of every symbol that dims speak of. `arena` and `workspaces` are bytes; those of workspaces that
+    only the run tells are reserved in it. `growing` memories are empty at first. `fault_origins` has an entry
+    for each launch that checks indices, which says for which nodes.
     """
 
     symbols: tuple[str, ...]

@@ -14,8 +14,8 @@ from dlc.runtime.codec import parse as parse_json
 _KINDS = {
     kind.__name__: kind
     for kind in (
-        *(p.Place, p.Launch, p.Recur, p.Evaluate, p.Bind, p.Check, p.Set, p.Grow, p.Copy, p.Branch),
-        *(p.Repeat, p.Condition, p.Tensor, p.Plan),
+        *(p.Place, p.Launch, p.Recur, p.Evaluate, p.Bind, p.Check, p.Set, p.Grow, p.Reserve, p.Copy),
+        *(p.Branch, p.Repeat, p.Condition, p.Tensor, p.Plan),
     )
 }
 

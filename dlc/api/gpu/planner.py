@@ -182,7 +182,8 @@ class _Planner:
             return
         params = self.program.kernels[step.kernel].params
         memory = dict(zip((param.name for param in params), places, strict=True))
-        numbers = self._reserve(kernel)
+        numbers = {space.name: number for number, space in enumerate(kernel.workspaces)}
+        yield from self._reserve(kernel)
         for name, number in numbers.items():
             memory[name] = p.Place(p.WORKSPACE, number, 0)
         for action in kernel.actions:
@@ -195,17 +196,17 @@ class _Planner:
             body = tuple(self._call(call, memory, origin) for call in action.calls)
             yield p.Recur(action.axis, self._dim(action.extent), action.reverse, body, swapped)
 
-    def _reserve(self, kernel: GpuKernel) -> dict[str, int]:
-        """The workspaces of a kernel by name, as numbers of memories that are large enough."""
-        numbers = {}
-        for number, space in enumerate(kernel.workspaces):
-            if number == len(self.workspaces):
-                self.workspaces.append(0)
-            size = self._dim(space.type.elements * space.type.dtype.itemsize)
-            size = ceildiv(size, ALIGNMENT) * ALIGNMENT
+    def _reserve(self, kernel: GpuKernel) -> Iterable[p.Step]:
+        """Have memories that are large enough for the workspaces of a kernel, in their order."""
+        sizes = [self._dim(space.type.elements * space.type.dtype.itemsize) for space in kernel.workspaces]
+        sizes = [ceildiv(size, ALIGNMENT) * ALIGNMENT for size in sizes]
+        self.workspaces += [0] * (len(sizes) - len(self.workspaces))
+        known = {symbol.name for symbol in self.program.symbols}
+        if any(symbol.name not in known for size in sizes for symbol in free_symbols(size)):
+            yield p.Reserve(tuple(sizes))
+            return
+        for number, size in enumerate(sizes):
             self.workspaces[number] = maximum(self.workspaces[number], size)
-            numbers[space.name] = number
-        return numbers
 
     def _equal_sizes(self) -> None:
         """Make workspaces that change places equally large: each may have to hold what the other does."""
