@@ -38,7 +38,8 @@ class GpuTarget:
     bits and `multiprocessors` are the size of the machine, `bandwidth` that of its memory in bytes a second.
     `dots` are the operand types of matrix instructions, as IR text names dtypes, and "tf32" for float32
     rounded to 10 bits of mantissa. `has_tma`: copies of tiles by descriptor; `has_wgmma`: matrix
-    instructions of four warps that read shared memory.
+    instructions of four warps that read shared memory. `f32_products` is how code for the target multiplies
+    matrices of f32, which the user chooses: "ieee", or "tf32" where `dots` has that.
     """
 
     name: str
@@ -52,6 +53,13 @@ class GpuTarget:
     dots: frozenset[str]
     has_tma: bool
     has_wgmma: bool
+    f32_products: str = "ieee"
+
+    def multiplies(self, dtype: str) -> bool:
+        """Whether products of matrices of `dtype` are done by matrix instructions."""
+        if dtype == "f32":
+            return self.f32_products in self.dots
+        return dtype in self.dots
 
     def runs_on(self, machine: GpuTarget) -> bool:
         """Whether code for this target can run on `machine`: the same architecture, or for those before

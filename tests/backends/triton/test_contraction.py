@@ -6,10 +6,13 @@ import dataclasses
 
 import pytest
 
-from dlc.backends.triton.select import GpuKernel
+from dlc.backends.triton.binary import compile_function
+from dlc.backends.triton.resources import measure
+from dlc.backends.triton.select import GpuKernel, emit_kernel
 from dlc.backends.triton.templates import configurations, contraction, contraction_form
 from dlc.backends.triton.templates.template import Launches
 from dlc.lowering.kernel import Kernel
+from dlc.target import GpuTarget, resolve_gpu
 from tests.backends.triton.contraction_kernels import SM_80, SM_90, compare, convolution, matmul
 
 pytest.importorskip("triton")
@@ -116,3 +119,42 @@ def test_divided_depth(kernel: Kernel) -> None:
         calls = written.calls if isinstance(written, Launches) else (written,)
         spaces = written.workspaces if isinstance(written, Launches) else ()
         compare(kernel, {"n": 19}, code=GpuKernel(kernel, calls, spaces))
+
+
+def test_tf32_is_a_choice() -> None:
+    rounded = dataclasses.replace(SM_90, f32_products="tf32")
+    kernel = matmul(64, 64, 64, "f32")
+    texts = {target: emit_kernel(kernel, target).calls[0].function.text for target in (SM_90, rounded)}
+    assert 'input_precision="ieee"' in texts[SM_90]
+    assert 'input_precision="tf32"' in texts[rounded]
+    # Where the GPU has no such instructions the choice has no effect.
+    other = dataclasses.replace(resolve_gpu("hip:gfx950"), f32_products="tf32")
+    assert 'input_precision="ieee"' in emit_kernel(kernel, other).calls[0].function.text
+
+
+#: What each kernel's function must have on sm_90 and on sm_80.
+GATES = {
+    "products": matmul(512, 512, 512),
+    "products of rows": matmul(512, 768, 768, "bf16", transposed=True),
+    "gelu": matmul(512, 3072, 768, epilogue="gelu"),
+    "symbolic": matmul("n", 768, 768, symbols="symbol n"),
+    "integers": matmul(512, 512, 512, "i8", transposed=True),
+    "batches": matmul(128, 64, 128, "f16", batch=12),
+    "1x1": convolution(8, 256, (14, 14), 1024, 1, pad=0),
+    "1x1 channels last": convolution(8, 256, (14, 14), 1024, 1, pad=0, channels_last=True),
+    "3x3 channels last": convolution(8, 128, (28, 28), 128, 3, channels_last=True, packed=True),
+    "3x3": convolution(1, 128, (28, 28), 128, 3, epilogue="silu"),
+    "first layer": convolution(1, 3, (224, 224), 64, 7, stride=2, channels_last=True),
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("target", [SM_80, SM_90], ids=["sm_80", "sm_90"])
+def test_resources(name: str, target: GpuTarget) -> None:
+    (call, *_) = emit_kernel(GATES[name], target).calls
+    found = measure(compile_function(call.function, target))
+    assert found.spill_bytes == 0
+    assert found.wgmma + found.mma > 0
+    # Shifted rows of an image lie at odd addresses; few channels are gathered one by one.
+    if name not in ("3x3", "first layer"):
+        assert found.async_copies > 0

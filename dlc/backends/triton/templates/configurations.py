@@ -16,7 +16,6 @@ from dlc.backends.triton import tiles
 from dlc.backends.triton.templates.contraction_form import LEAST_DEPTH, Form
 from dlc.backends.triton.templates.contraction_split import divided_axis
 from dlc.ir.dims import Dim, evaluate, free_symbols
-from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.target import GpuTarget
 
@@ -30,8 +29,8 @@ _GUESSES = (1, 8, 64, 512)
 _RATES: Mapping[int | str, int] = {80: 1024, 86: 512, 89: 512, 90: 2048, 100: 4096, 120: 512}
 _RATE = 1024
 _SCALAR_RATE = 128
-#: Multiples of the f16 rate.
-_SPEED = {DType.I8: 2.0, DType.F8E4M3FN: 2.0, DType.F8E5M2: 2.0, DType.F16: 1.0, DType.BF16: 1.0}
+#: Multiples of the f16 rate, by the bits of operands.
+_SPEED = {8: 2.0, 16: 1.0, 32: 0.5}
 #: Bytes a cycle and multiprocessor of shared memory and of the L2 cache.
 _SHARED_RATE, _CACHE_RATE = 128, 48
 #: Cycles until memory answers, of a launch, of a tile until its first step, and of the barriers of a step.
@@ -59,17 +58,12 @@ class Config:
     stages: int
     chunks: int = 1
 
-    @property
-    def threads(self) -> int:
-        """The threads of a program."""
-        return 32 * self.warps
-
 
 def candidates(form: Form, target: GpuTarget) -> list[Config]:
     """Configurations for a contraction, the best first; the last one is small enough for any epilogue."""
     problems = [_Problem(form, target, guess) for guess in _guesses(form)]
     costs: dict[Config, float] = {}
-    found = [config for config in _possible(form, target) if _registers(form, config) <= _REGISTERS]
+    found = [config for config in _possible(form, target) if _registers(form, target, config) <= _REGISTERS]
     found = found or [_least(form)]
     found += [config for config in _divided(form, found) if problems[0].is_short(config)]
     for problem in problems:
@@ -110,7 +104,7 @@ def _sizes(extent: Dim, most: int, least: int = 16) -> list[int]:
 def _possible(form: Form, target: GpuTarget) -> Iterator[Config]:
     """Every configuration that has shared memory."""
     rows, columns, depth = (tiles.extent_of(axes) for axes in (form.rows, form.columns, form.inner))
-    has_units = form.operand in _SPEED
+    has_units = target.multiplies(form.operand.text)
     most = 256 if has_units and form.left_access.is_async and form.right_access.is_async else 128
     if not has_units:
         most = 64
@@ -120,17 +114,16 @@ def _possible(form: Form, target: GpuTarget) -> Iterator[Config]:
             for k in _sizes(depth, 64 if form.operand.bits >= 16 else 128, least):
                 if not has_units and k > 32:
                     continue
-                for warps in _warps(m, n):
+                for warps in _warps(m * n // target.warp_size):
                     stages = _stages(form, target, m, n, k)
                     if stages:
                         yield Config(m, n, k, warps, stages)
 
 
-def _warps(rows: int, columns: int) -> tuple[int, ...]:
-    """How many warps may share a tile."""
-    if rows * columns <= 1024:
+def _warps(sums: int) -> tuple[int, ...]:
+    """How many warps may share a tile of so many sums a lane."""
+    if sums <= 32:
         return 2, 4
-    sums = rows * columns // 32
     return tuple(warps for warps in (4, 8) if 8 <= sums // warps <= 128)
 
 
@@ -139,7 +132,7 @@ def _stages(form: Form, target: GpuTarget, rows: int, columns: int, depth: int) 
     size = form.operand.itemsize * depth * (rows + columns)
     if not (form.left_access.is_async or form.right_access.is_async):
         return 2 if size <= target.shared_bytes else 0
-    steps = 4 if form.operand in _SPEED else 3
+    steps = 4 if target.multiplies(form.operand.text) else 3
     fitting = min(steps, target.shared_bytes // size)
     return fitting if fitting >= 2 else 0
 
@@ -163,18 +156,19 @@ def _divided(form: Form, configs: list[Config]) -> Iterator[Config]:
             yield dataclasses.replace(config, chunks=chunks)
 
 
-def _registers(form: Form, config: Config) -> float:
+def _registers(form: Form, target: GpuTarget, config: Config) -> float:
     """An estimate of the registers of a thread."""
-    sums = config.rows * config.columns / config.threads
+    threads = config.warps * target.warp_size
+    sums = config.rows * config.columns / threads
     costly, loads = epilogue_work(form)
     held = 40 + sums * (1.5 if costly else 1.0 + 0.25 * min(loads, 2))
     for access, side in ((form.left_access, config.rows), (form.right_access, config.columns)):
-        elements = side * config.depth / config.threads
+        elements = side * config.depth / threads
         if access.is_async:
             held += elements / access.vector
         else:
             held += elements * (access.bits / 32 + 1 / access.vector)
-    if form.operand not in _SPEED:
+    if not target.multiplies(form.operand.text):
         held += 16
     return held
 
@@ -238,13 +232,14 @@ class _Problem:
     def _together(self, config: Config) -> int:
         """The programs that a multiprocessor has at once."""
         size = config.stages * config.depth * (config.rows + config.columns) * self.form.operand.itemsize
-        registers = min(255.0, _registers(self.form, config)) * config.threads
+        threads = config.warps * self.target.warp_size
+        registers = min(255.0, _registers(self.form, self.target, config)) * threads
         return max(
             1,
             min(
                 self.target.shared_bytes // size,
                 int(self.target.registers / registers),
-                _THREADS_OF_MULTIPROCESSOR // config.threads,
+                _THREADS_OF_MULTIPROCESSOR // threads,
             ),
         )
 
@@ -267,19 +262,20 @@ class _Problem:
             if not access.is_async:
                 waits = _LATENCY
         busy = max(products, reads, issue, loaded / _CACHE_RATE)
-        if form.operand not in _SPEED:
+        if not self.target.multiplies(form.operand.text):
             # Threads read their operands from shared memory themselves; half of the reads are shared.
-            words = 2 * math.sqrt(m * n / config.threads)
-            busy = max(products, k * words * config.threads * 4 / (2 * _SHARED_RATE)) + issue
+            threads = config.warps * self.target.warp_size
+            words = 2 * math.sqrt(m * n / threads)
+            busy = max(products, k * words * threads * 4 / (2 * _SHARED_RATE)) + issue
         busy += _BARRIERS
         return busy, max(busy + waits, _LATENCY / max(1, config.stages - 1))
 
     def _rate(self, config: Config) -> float:
         """Products a cycle and multiprocessor."""
         operand = self.form.operand
-        if operand not in _SPEED:
+        if not self.target.multiplies(operand.text):
             return 0.7 * _SCALAR_RATE
-        rate = _RATES.get(self.target.arch, _RATE) * _SPEED[operand]
+        rate = _RATES.get(self.target.arch, _RATE) * _SPEED[operand.bits]
         if self.target.has_wgmma and (config.rows < 64 or config.warps % 4):
             rate *= 0.6
         # Short tiles have too few warps to hide the latency of matrix instructions.

@@ -45,18 +45,19 @@ def emit(
     """
     config = config or candidates(form, target)[0]
     if config.chunks == 1:
-        return _Contraction(part, form, config).run()
+        return _Contraction(part, form, target, config).run()
     halves = split(part, form, config.chunks)
     first, second = contraction_form.match(halves.sums), pointwise.match(halves.rest)
     assert isinstance(first, Form) and isinstance(second, pointwise.Form)
-    calls = (_Contraction(halves.sums, first, config).run(), pointwise.emit(halves.rest, second, target))
-    return Launches(calls, (halves.workspace,))
+    sums = _Contraction(halves.sums, first, target, config).run()
+    return Launches((sums, pointwise.emit(halves.rest, second, target)), (halves.workspace,))
 
 
 class _Contraction:
-    def __init__(self, part: Kernel, form: Form, config: Config) -> None:
+    def __init__(self, part: Kernel, form: Form, target: GpuTarget, config: Config) -> None:
         self.form = form
         self.config = config
+        self.f32_products = target.f32_products if target.multiplies("f32") else "ieee"
         self.builder = FunctionBuilder(part)
         self.out = form.contract.out
         self.many_rows = tiles.blocks(tiles.extent_of(form.rows), config.rows)
@@ -114,7 +115,9 @@ class _Contraction:
         left = self._operand(outer, form.left, start, "[None, :]", "left")
         right = self._operand(outer, form.right, start, "[:, None]", "right")
         kind = register_type(self.out.dtype)
-        precision = ', input_precision="ieee"' if form.operand is DType.F32 else ""
+        precision = ""
+        if form.operand is DType.F32:
+            precision = f', input_precision="{self.f32_products}"'
         self.builder.line(f"acc = tl.dot({left}, {right}, acc{precision}, out_dtype={kind})")
 
     def _operand(self, outer: Emitter, value: e.Expr, start: str, shape: str, name: str) -> str:
