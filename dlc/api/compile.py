@@ -236,7 +236,7 @@ def _compile(
     from dlc.ir.text import to_text
     from dlc.lowering.lower import lower
     from dlc.lowering.program_text import decisions_text, program_text
-    from dlc.passes.pipeline import default_pipeline
+    from dlc.passes.pipeline import default_pipeline, gpu_pipeline
 
     model = clock.run(
         "import",
@@ -249,10 +249,8 @@ def _compile(
         ),
     )
     nodes = len(model.graph.nodes)
-    is_cpu = isinstance(target, CpuTarget)
-    pipeline = default_pipeline(options.optimize, options.limits, options.precision).without(*hooks.skip)
-    if not is_cpu:
-        pipeline = pipeline.without("assign-layouts")
+    passes = default_pipeline if isinstance(target, CpuTarget) else gpu_pipeline
+    pipeline = passes(options.optimize, options.limits, options.precision).without(*hooks.skip)
     dump = hooks.dump
     if dump is not None:
         dump("00-import.ir", to_text(model.graph, digests=False))
@@ -376,23 +374,42 @@ def log_hosts(model: str, hosts: Sequence[HostReport]) -> None:
 def check(
     source: Source,
     *,
+    target: str = "native",
     shapes: Mapping[str, ShapeSpec] | None = None,
     limits: Limits | None = None,
     external_data_dir: str | os.PathLike[str] | None = None,
 ) -> CheckReport:
-    """What keeps a model from being compiled, all at once, and what would run on the host."""
+    """What keeps a model from being compiled, all at once, and what would run on the host.
+
+    For a GPU that are kernels without a function, too. Raises InputError for an unknown target, and
+    UnsupportedError for "cuda" where there is no GPU.
+    """
     from dlc.frontend.onnx.importer import import_model
     from dlc.lowering.lower import lower
-    from dlc.passes.pipeline import default_pipeline
+    from dlc.passes.pipeline import default_pipeline, gpu_pipeline
 
+    found = find_target(target)
     try:
         model = import_model(source, shapes=shapes, limits=limits, external_data_dir=external_data_dir)
     except UnsupportedError as error:
         return CheckReport("", 0, {}, error.findings, ())
     nodes = len(model.graph.nodes)
-    default_pipeline().run(model.graph)
+    pipeline = default_pipeline() if isinstance(found, CpuTarget) else gpu_pipeline()
+    pipeline.run(model.graph)
     try:
-        hosts = host_reports(lower(model.graph))
+        program = lower(model.graph)
+        hosts = host_reports(program) if isinstance(found, CpuTarget) else _gpu_hosts(program, found)
     except UnsupportedError as error:
-        return CheckReport(model.name, nodes, dict(model.opsets), error.findings, ())
+        findings = error.findings or (Finding("", "", "", 0, (), (), error.message, error.hint),)
+        return CheckReport(model.name, nodes, dict(model.opsets), findings, ())
     return CheckReport(model.name, nodes, dict(model.opsets), (), hosts)
+
+
+def _gpu_hosts(program: Program, target: GpuTarget) -> tuple[HostReport, ...]:
+    """The kernels that would run on the host beside a GPU; UnsupportedError if a node cannot run at all."""
+    from dlc.api.gpu.build import host_kernels
+    from dlc.api.gpu.planner import make_plan
+    from dlc.backends.triton.backend import generate
+
+    plan, _ = make_plan(generate(program, target))
+    return host_kernels(plan)

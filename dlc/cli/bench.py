@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dlc.cli.exit_codes import ExitCode
+from dlc.cli.models import require_device
 from dlc.cli.output import Output
-from dlc.cli.parameters import EXISTING_FILE, compile_options, dim_option, parse_integers
+from dlc.cli.parameters import EXISTING_FILE, compile_options, dim_option, parse_integers, target_option
 from dlc.errors import InputError
 from dlc.options import ShapeSpec
 
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="With --compare: exit with 1 if a case has less than this share of its former speed.",
 )
+@target_option
 @dim_option
 @compile_options
 def command(
@@ -70,6 +72,7 @@ def command(
     json_target: str | None,
     old: Path | None,
     fail_below: float,
+    target: str,
     dims: Mapping[str, ShapeSpec],
     options: Mapping[str, Any],
 ) -> int:
@@ -87,6 +90,7 @@ def command(
     if len(models) == 1 and models[0].suffix == ".json":
         report = BenchReport.load(models[0])
     else:
+        require_device(target)
         engines = ("dlc", *(name for name in against.split(",") if name and name != "none"))
         plan = BenchPlan(
             models=models,
@@ -98,7 +102,7 @@ def command(
             rounds=rounds,
             seed=seed,
             inputs=inputs,
-            options=_plain(options),
+            options=_plain({"target": target, **options}),
             timeout=timeout,
         )
         report = measure(plan, output.progress)

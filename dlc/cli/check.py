@@ -11,7 +11,7 @@ import click
 import dlc
 from dlc.cli.exit_codes import ExitCode
 from dlc.cli.output import Output
-from dlc.cli.parameters import EXISTING_FILE, dim_option, json_option, parse_limits
+from dlc.cli.parameters import EXISTING_FILE, dim_option, json_option, parse_limits, target_option
 from dlc.errors import printable
 from dlc.limits import Limits
 from dlc.options import ShapeSpec
@@ -21,11 +21,14 @@ from dlc.options import ShapeSpec
 @click.argument("model", type=EXISTING_FILE)
 @click.option("--strict", is_flag=True, help="Nodes that would run on the host are problems, too.")
 @click.option("--limit", "limits", metavar="FIELD=NUMBER", multiple=True, callback=parse_limits)
+@target_option
 @dim_option
 @json_option
-def command(model: Path, strict: bool, limits: Limits, dims: Mapping[str, ShapeSpec], output: Output) -> int:
+def command(
+    model: Path, strict: bool, limits: Limits, target: str, dims: Mapping[str, ShapeSpec], output: Output
+) -> int:
     """List everything that keeps MODEL (an ONNX file) from being compiled, and what would run on the host."""
-    report = dlc.check(model, shapes=dims, limits=limits)
+    report = dlc.check(model, target=target, shapes=dims, limits=limits)
     supported = not report.findings and not (strict and report.hosts)
     data = {
         "supported": supported,

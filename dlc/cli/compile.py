@@ -13,6 +13,7 @@ import click
 import dlc
 from dlc.cli.output import Output
 from dlc.cli.parameters import EXISTING_FILE, compile_options, dim_option, json_option
+from dlc.cli.stages import is_gpu
 from dlc.errors import InputError, printable
 from dlc.options import Options, ShapeSpec
 
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
     help="Write the model as imported and after each pass, its program with kernels, the reasons for "
-    "fusions and its LLVM IR as text files into this folder.",
+    "fusions and its LLVM IR (for a GPU: its functions in Triton) as text files into this folder.",
 )
 @click.option("--timings", is_flag=True, help="Show the time of each phase and of each pass.")
 @dim_option
@@ -74,6 +75,8 @@ def command(
     output: Output,
 ) -> None:
     """Compile MODEL (an ONNX file) and save the package."""
+    from dlc.api.selftest import KEY
+
     target = targets if len(targets) > 1 else (targets or ("native",))[0]
     given = {"target": target, "shapes": dims, **options}
     pipeline = _pipeline(Options(**given), skip)
@@ -100,6 +103,8 @@ def command(
     lines = _pass_lines(pipeline) if print_passes else []
     lines.append(f"{printable(str(package))}: {size / 2**20:.1f} MiB, compiled in {seconds:.2f} s")
     lines.append(str(report))
+    if is_gpu(targets[0] if targets else "") and not no_self_test and KEY not in compiled.manifest.extra:
+        lines.append("without a self-test, which is recorded where the GPU is")
     output.result(data, *lines, *(_timing_lines(report) if timings else ()))
 
 
@@ -107,7 +112,9 @@ def _pipeline(options: Options, skip: tuple[str, ...]) -> Pipeline:
     """The passes that are run; InputError for one to skip that does not exist."""
     from dlc.passes.pipeline import default_pipeline
 
-    return default_pipeline(options.optimize, options.limits, options.precision).without(*skip)
+    pipeline = default_pipeline(options.optimize, options.limits, options.precision).without(*skip)
+    # Layouts are those of CPUs.
+    return pipeline.without("assign-layouts") if is_gpu(options.targets[0]) else pipeline
 
 
 def _compile_hooked(

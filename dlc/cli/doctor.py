@@ -30,6 +30,7 @@ def command(output: Output) -> None:
         "threads": _threads(),
         "cache": _cache(),
         "gpus": _gpus(),
+        "cuda": _cuda(),
         "environment": {name: value for name, value in os.environ.items() if name.startswith("DLC_")},
         "optional": {name: _installed(name) for name in ("onnxruntime", "openvino", "torch", "triton")},
     }
@@ -38,10 +39,12 @@ def command(output: Output) -> None:
 
 def _target() -> dict[str, Any]:
     """The native target as code generation sees it, or why there is none."""
-    import llvmlite.binding as llvm
-
     from dlc.target import native
 
+    try:
+        import llvmlite.binding as llvm
+    except ImportError:
+        return {"llvm": None, "error": "llvmlite is not installed: models run on GPUs alone"}
     version = ".".join(map(str, llvm.llvm_version_info))
     try:
         target = native()
@@ -82,6 +85,20 @@ def _gpus() -> list[str]:
     return found
 
 
+def _cuda() -> dict[str, Any]:
+    """The CUDA driver and the target of its first GPU, or why no model runs on one; Triton's version."""
+    from dlc.runtime.cuda import load_driver
+    from dlc.target import resolve_gpu
+
+    found: dict[str, Any] = {"triton": metadata.version("triton") if _installed("triton") else None}
+    try:
+        found["driver"] = load_driver().cuda
+        found["target"] = resolve_gpu("cuda").name
+    except Error as error:
+        found["error"] = error.message
+    return found
+
+
 def _installed(name: str) -> bool:
     try:
         metadata.version(name)
@@ -105,10 +122,21 @@ def _lines(data: Mapping[str, Any]) -> list[str]:
         "memory": "unknown" if memory is None else f"{memory / 2**30:.1f} GiB",
         "cache": cache.get("error") or _cache_line(cache),
         "gpus": ", ".join(data["gpus"]) or "none with an NVIDIA driver",
+        "cuda": _cuda_line(data["cuda"]),
         "environment": ", ".join(f"{key}={value}" for key, value in data["environment"].items()) or "-",
         "not installed": ", ".join(name for name, there in data["optional"].items() if not there) or "-",
     }
     return [f"{name:<14} {printable(str(value), limit=500)}" for name, value in rows.items()]
+
+
+def _cuda_line(cuda: Mapping[str, Any]) -> str:
+    """Whether models run on a GPU here, and whether they are compiled for one."""
+    runs = cuda.get("error") or f"target cuda is {cuda['target']}, the driver serves CUDA {cuda['driver']}"
+    triton = cuda["triton"]
+    compiles = (
+        "not installed: no compilation for GPUs" if triton is None else f"{triton} compiles for any GPU"
+    )
+    return f"{runs}; triton {compiles}"
 
 
 def _cache_line(cache: Mapping[str, Any]) -> str:

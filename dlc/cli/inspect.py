@@ -13,12 +13,13 @@ import dlc
 from dlc.cli.models import is_package
 from dlc.cli.output import Output
 from dlc.cli.parameters import EXISTING_FILE, dim_option, json_option
-from dlc.cli.stages import STAGES, Stages
-from dlc.errors import printable
+from dlc.cli.stages import GPU_STAGES, STAGES, Stages, is_gpu
+from dlc.errors import InputError, printable
 from dlc.options import ShapeSpec
 
 if TYPE_CHECKING:
     from dlc.runtime.manifest import TensorInfo
+    from dlc.runtime.package import Package
 
 _LINE_LIMIT = 100_000
 
@@ -27,14 +28,16 @@ _LINE_LIMIT = 100_000
 @click.argument("model", type=EXISTING_FILE)
 @click.option(
     "--stage",
-    type=click.Choice(STAGES),
+    type=click.Choice(tuple(dict.fromkeys((*STAGES, *GPU_STAGES)))),
     help="Print the model as imported, after the passes, as kernels, as a program of steps over memory, as "
-    "LLVM IR or as assembly, instead of a summary.",
+    "LLVM IR or assembly, or for a GPU as Triton's source or PTX, instead of a summary.",
 )
 @click.option("--node", metavar="NAME", help="Of that stage, only what comes from this ONNX node.")
 @click.option("-O", "optimize", type=click.IntRange(0, 3), default=2, help="Level of the passes.")
 @click.option("--skip", metavar="PASS", multiple=True, help="Leave out this pass. Repeatable.")
-@click.option("--target", default="native", help="The CPU that kernels are generated for.")
+@click.option(
+    "--target", default="native", help="What kernels are generated for: a CPU, or a GPU such as cuda:sm_90."
+)
 @dim_option
 @json_option
 def command(
@@ -60,16 +63,32 @@ def command(
     if stage is None:
         if node is not None:
             raise click.UsageError("--node needs a --stage")
-        data = summary(model, dims)
+        data = summary(model, dims, target)
         output.result(data, *_summary_lines(data))
         return
-    text = Stages(model, dims, optimize, target, skip).text(stage, node)
-    lines = (printable(line, _LINE_LIMIT) for line in text.rstrip("\n").split("\n"))
+    text = _stages(stage, target)(model, dims, optimize, target, skip).text(stage, node)
+    lines = (printable(line.expandtabs(), _LINE_LIMIT) for line in text.rstrip("\n").split("\n"))
     output.result({"stage": stage, "node": node, "text": text}, *lines)
 
 
-def summary(model: Path, dims: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-    """The model's interface, identity and operator counts, and the nodes that would run on the host."""
+def _stages(stage: str, target: str) -> type[Stages]:
+    """What makes the stages of a target; InputError for one of other targets."""
+    if stage not in (GPU_STAGES if is_gpu(target) else STAGES):
+        hint = f"of '{target}' there are: " + ", ".join(GPU_STAGES if is_gpu(target) else STAGES)
+        if stage in GPU_STAGES:
+            hint += "; --target cuda:sm_90 names a GPU"
+        raise InputError(
+            f"stage {stage} is none of target '{printable(target)}'", hint=hint, code="input/option"
+        )
+    if not is_gpu(target):
+        return Stages
+    from dlc.cli.gpu_stages import GpuStages
+
+    return GpuStages
+
+
+def summary(model: Path, dims: Mapping[str, ShapeSpec], target: str = "native") -> dict[str, Any]:
+    """The model's interface, identity and operator counts, and what would run on the host."""
     from dlc.frontend.onnx.importer import import_model
 
     imported = import_model(model, shapes=dims)
@@ -87,7 +106,7 @@ def summary(model: Path, dims: Mapping[str, ShapeSpec]) -> dict[str, Any]:
         "outputs": {name: str(value.type) for name, value in results},
         "symbols": dict(meta.dim_names),
         "operators": dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
-        "hosts": [str(host) for host in dlc.check(model, shapes=dims).hosts],
+        "hosts": [str(host) for host in dlc.check(model, target=target, shapes=dims).hosts],
     }
 
 
@@ -126,10 +145,20 @@ def package_summary(path: Path) -> dict[str, Any]:
             },
             "targets": {target.name: ", ".join(target.features) for target in manifest.targets},
             "members": dict(package.members),
+            "functions": _functions(package),
             "constants": len(manifest.constants),
             "self_test": KEY in manifest.extra,
             "hosts": list(map(str, stored_report(package).hosts)),
         }
+
+
+def _functions(package: Package) -> list[dict[str, Any]]:
+    """The functions of a package for a GPU; none of one for CPUs."""
+    if not any(is_gpu(target.name) for target in package.manifest.targets):
+        return []
+    from dlc.cli.gpu_package import describe_functions
+
+    return describe_functions(package)
 
 
 def _type_text(info: TensorInfo) -> str:
@@ -144,4 +173,8 @@ def _package_lines(data: Mapping[str, Any]) -> list[str]:
     for title in ("inputs", "outputs", "symbols", "targets", "members"):
         lines.append(title)
         lines += [f"  {printable(key)}: {printable(str(value), 500)}" for key, value in data[title].items()]
+    if data["functions"]:
+        from dlc.cli.gpu_package import function_lines
+
+        lines += function_lines(data["functions"])
     return lines + _host_lines(data["hosts"])

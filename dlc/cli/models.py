@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dlc
+from dlc.cli.stages import is_gpu
 from dlc.options import ShapeSpec
 
 if TYPE_CHECKING:
@@ -24,7 +25,16 @@ def open_model(
     """The compiled model; `dims` and `options` matter for an ONNX model only."""
     if is_package(path):
         return dlc.load(path, threads=threads)
+    require_device(options.get("target", "native"))
     return dlc.compile(path, shapes=dims, threads=threads, **options)
+
+
+def require_device(target: str) -> None:
+    """UnsupportedError if `target` is a GPU and this machine has none: said before a long compilation."""
+    if is_gpu(target):
+        from dlc.runtime.cuda import load_driver
+
+        load_driver()
 
 
 def model_inputs(

@@ -84,6 +84,13 @@ dim_option = click.option(
     "gives the shape of an input. Repeatable.",
 )
 
+target_option = click.option(
+    "--target",
+    default="native",
+    show_default=True,
+    help="What to compile for: native, x86-64-v3, x86-64-v4, cuda (the GPU at hand), cuda:sm_90, ...",
+)
+
 threads_option = click.option(
     "--threads",
     type=click.IntRange(1, 4096),

@@ -11,7 +11,14 @@ import click
 from dlc.cli.exit_codes import ExitCode
 from dlc.cli.models import is_package, model_inputs, open_model
 from dlc.cli.output import Output
-from dlc.cli.parameters import EXISTING_FILE, compile_options, dim_option, json_option, threads_option
+from dlc.cli.parameters import (
+    EXISTING_FILE,
+    compile_options,
+    dim_option,
+    json_option,
+    target_option,
+    threads_option,
+)
 from dlc.errors import InputError, printable
 from dlc.options import Options, ShapeSpec
 
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--outputs",
-    "target",
+    "stored",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the outputs to this .npz file.",
 )
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
     help="Instead, run step by step and name the first node that makes a NaN or infinity which its operands "
     "did not hold; exit with 1 if there is one.",
 )
+@target_option
 @dim_option
 @threads_option
 @compile_options
@@ -46,26 +54,28 @@ def command(
     model: Path,
     inputs: Path | None,
     seed: int,
-    target: Path | None,
+    stored: Path | None,
     trapped: str | None,
+    target: str,
     dims: Mapping[str, ShapeSpec],
     threads: int | None,
     options: Mapping[str, Any],
     output: Output,
 ) -> int:
     """Run MODEL (an ONNX file or a package) once and describe its outputs."""
-    if target is not None and target.suffix != ".npz":
+    if stored is not None and stored.suffix != ".npz":
         raise InputError("outputs are written to an .npz file", code="input/option")
-    if trapped is not None and (is_package(model) or target is not None):
+    if trapped is not None and (is_package(model) or stored is not None):
         raise click.UsageError("--trap takes an ONNX model and writes no outputs")
+    options = {"target": target, **options}
     compiled = open_model(model, dims, threads, options)
     values = model_inputs(model, compiled, dims, inputs, seed)
     if trapped is not None:
         return _trap(model, trapped, values, dims, options, output)
     results = compiled(values)
     arrays = spread({spec.name: results[index] for index, spec in enumerate(compiled.outputs)})
-    if target is not None:
-        _save(target, arrays)
+    if stored is not None:
+        _save(stored, arrays)
     described = [describe(name, value) for name, value in arrays.items()]
     output.result({"outputs": described}, *(_line(item) for item in described))
     return ExitCode.OK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +18,17 @@ if TYPE_CHECKING:
     from dlc.lowering.program import Program
     from dlc.target import CpuTarget
 
-#: The stages in the order in which a model passes them.
+#: The stages in the order in which a model passes them, for CPUs and for GPUs.
 STAGES = ("import", "optimized", "kernels", "program", "llvm", "asm")
+GPU_STAGES = ("import", "optimized", "kernels", "program", "triton", "ptx")
 
 _DEFINITION = re.compile(r"define [^@]*@([A-Za-z0-9_.]+)\(")
 _LABEL = re.compile(r"([A-Za-z0-9_.]+):")
+
+
+def is_gpu(target: str) -> bool:
+    """Whether a target's name is that of a GPU."""
+    return target.startswith("cuda")
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,6 @@ class Stages:
         return text
 
     def _whole(self, stage: str) -> str:
-        from dlc.backends.cpu.objects import compile_assembly
         from dlc.ir.text import to_text
         from dlc.lowering.program_text import program_text
 
@@ -101,9 +106,7 @@ class Stages:
                 return "\n".join(self._kernel(index) for index in range(len(self.program.kernels)))
             case "program":
                 return program_text(self.program, kernels=False)
-            case "llvm":
-                return self.code.text
-        return compile_assembly(self.code.text, self.target)
+        return self._code(stage, None)
 
     def _part(self, stage: str, node: str) -> str:
         from dlc.ir.text import node_text
@@ -118,9 +121,18 @@ class Stages:
             case "program":
                 marks = tuple(f"  step {number}:" for number in numbers)
                 return "".join(line[2:] for line in _lines(self._whole(stage)) if line.startswith(marks))
+        return self._code(stage, kernels)
+
+    def _code(self, stage: str, kernels: Sequence[int] | None) -> str:
+        """The code of some kernels; None for everything."""
+        from dlc.backends.cpu.objects import compile_assembly
+
+        text = self.code.text if stage == "llvm" else compile_assembly(self.code.text, self.target)
+        if kernels is None:
+            return text
         functions = {name for kernel in kernels for name in self.code.kernels[kernel].functions}
         split = llvm_functions if stage == "llvm" else assembly_functions
-        return "\n".join(text for name, text in split(self._whole(stage)) if name in functions)
+        return "\n".join(part for name, part in split(text) if name in functions)
 
     def _kernel(self, index: int) -> str:
         """The text of a kernel, with its number, its template, and why others did not take it."""

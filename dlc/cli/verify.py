@@ -9,9 +9,16 @@ from typing import Any
 import click
 
 from dlc.cli.exit_codes import ExitCode
-from dlc.cli.models import is_package, open_model
+from dlc.cli.models import is_package, open_model, require_device
 from dlc.cli.output import Output
-from dlc.cli.parameters import EXISTING_FILE, compile_options, dim_option, json_option, threads_option
+from dlc.cli.parameters import (
+    EXISTING_FILE,
+    compile_options,
+    dim_option,
+    json_option,
+    target_option,
+    threads_option,
+)
 from dlc.options import ShapeSpec
 
 
@@ -39,6 +46,7 @@ from dlc.options import ShapeSpec
     help="Compare each two neighbouring steps of the compilation, and name the first pass, kernel or launch "
     "at which they go apart.",
 )
+@target_option
 @dim_option
 @threads_option
 @compile_options
@@ -53,6 +61,7 @@ def command(
     atol: float | None,
     no_float64: bool,
     bisect: bool,
+    target: str,
     dims: Mapping[str, ShapeSpec],
     threads: int | None,
     options: Mapping[str, Any],
@@ -65,8 +74,11 @@ def command(
     """
     from dlc.verify.verification import runner, verify
 
+    options = {"target": target, **options}
     if is_package(model) and (package is not None or bisect):
         raise click.UsageError("--package and --bisect need the ONNX model")
+    if not is_package(model):
+        require_device(target)
     compiled = None if is_package(model) else runner(open_model(package or model, dims, threads, options))
     results = [
         verify(

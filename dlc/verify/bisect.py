@@ -82,14 +82,14 @@ class _Search:
 
     def run(self, subject: Subject, proto: Any, expected: Values | None, exact: Values) -> Culprit | None:
         """The first culprit."""
-        from dlc.target import resolve
         from dlc.verify.bisection.code import check_code
         from dlc.verify.bisection.importing import check_import
         from dlc.verify.bisection.lowering import check_lowering
-        from dlc.verify.bisection.native import compile_native
+        from dlc.verify.bisection.native import compile_native, cpu_target
         from dlc.verify.bisection.passes import check_passes
         from dlc.verify.bisection.threads import check_threads
 
+        target = cpu_target(subject.options)
         subject.import_model()  # what this raises concerns the model, not a level
         if expected is not None:
             culprit = self.level(
@@ -106,7 +106,6 @@ class _Search:
         culprit = self.level(Level.LOWERING, lambda counted: check_lowering(prepared, counted))
         if culprit is not None:
             return culprit
-        target = resolve(subject.options.targets[0])
         native = self.made(Level.CODE, lambda: compile_native(prepared, target))
         if isinstance(native, Culprit):
             return native

@@ -60,10 +60,11 @@ def replay(model: dlc.CompiledModel, label: str) -> Verification:
     """
     test = stored(model)
     if test is None:
+        where = ", where that GPU is," if model.target.startswith("cuda") else ""
         raise UnsupportedError(
             f"{printable(label)} holds no self-test",
-            hint="save the model with dlc.compile(...).save(path), or compare it with its ONNX model: "
-            "dlc verify MODEL --package PACKAGE",
+            hint=f"save the model{where} with dlc.compile(...).save(path), or compare it with its ONNX "
+            "model: dlc verify MODEL --package PACKAGE",
         )
     outputs = model(test.arrays())
     notes = [f"self-test of the package, seed {test.seed}; neither the model nor another engine was needed"]

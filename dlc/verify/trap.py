@@ -17,7 +17,7 @@ from dlc.ir.graph import Node
 from dlc.lowering.program import Buffer, Host, Launch
 from dlc.options import Options
 from dlc.verify.bisection.image import Image
-from dlc.verify.bisection.native import NativeCode, compile_native
+from dlc.verify.bisection.native import NativeCode, compile_native, cpu_target
 from dlc.verify.bisection.steps import Following, reads, writes
 from dlc.verify.bisection.subject import Prepared, Subject, prepare
 from dlc.verify.compare import Array
@@ -96,12 +96,12 @@ def trap(source: Any, inputs: Mapping[str, Any], kind: str, options: Options | N
     Raises what `dlc.compile` and a call raise.
     """
     from dlc.api.compile import refuse_unavailable
-    from dlc.target import resolve
 
     options = options or Options()
     refuse_unavailable(options)
+    target = cpu_target(options)
     prepared = prepare(Subject(source, options, inputs))
-    native = compile_native(prepared, resolve(options.targets[0]))
+    native = compile_native(prepared, target)
     specs = zip(prepared.model.inputs, prepared.model.graph.inputs, strict=True)
     held = tuple(spec.name for spec, value in specs if _holds(kind, prepared.feeds[value.name]))
     return TrapReport(kind, _Walk(prepared, native, kind).run(), held)

@@ -16,9 +16,10 @@ from dlc.api.gpu.machine import Machine
 from dlc.api.gpu.tensors import current_stream, gpu_family, numpy_dtype, on_gpu, torch_dtype
 from dlc.api.model import CompiledModel
 from dlc.api.outputs import Outputs
-from dlc.errors import InputError, UnsupportedError
+from dlc.errors import Error, InputError, UnsupportedError
 from dlc.ir.dtypes import from_text
 from dlc.runtime.call import CancelToken
+from dlc.runtime.manifest import Manifest
 
 #: Kernels take pointers at multiples of this.
 _ALIGNMENT = 16
@@ -44,6 +45,8 @@ class GpuModel(CompiledModel):
         self._executor: Executor | None = None
         self._closed = False
         self._lock = threading.Lock()
+        #: What keeps this machine from running the code: only a call tells.
+        self._foreign = None
         self._describe(artifact)
 
     @property
@@ -75,6 +78,18 @@ class GpuModel(CompiledModel):
         if family is not None:
             results = [in_family(family, result) if there is None else family(result) for result in results]
         return Outputs(self._output_names, results)
+
+    def _manifest_to_save(self, self_test: bool) -> Manifest:
+        """The manifest, with a self-test if there is a GPU to record it on."""
+        return super()._manifest_to_save(self_test and self._runs())
+
+    def _runs(self) -> bool:
+        """Whether a call finds the GPU that it needs."""
+        try:
+            self.executor  # noqa: B018  # opens it
+        except Error:
+            return False
+        return True
 
     # --- inputs
 

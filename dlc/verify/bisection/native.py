@@ -7,13 +7,14 @@ from ctypes import CFUNCTYPE, addressof, c_int64, c_void_p
 from dataclasses import dataclass
 
 from dlc.backends.cpu.backend import GeneratedCode, generate
-from dlc.errors import IndexFault, printable
+from dlc.errors import IndexFault, UnsupportedError, printable
 from dlc.lowering.program import Buffer, Launch, Step, StorageKind
+from dlc.options import Options
 from dlc.runtime.abi import NO_FAULT
 from dlc.runtime.arena import Block
 from dlc.runtime.library import runtime
 from dlc.runtime.loader import JitLibrary
-from dlc.target import CpuTarget
+from dlc.target import CpuTarget, resolve
 from dlc.verify.bisection.image import Image, as_bytes
 from dlc.verify.bisection.steps import numbered
 from dlc.verify.bisection.subject import Prepared
@@ -84,6 +85,18 @@ class NativeCode:
             return self.constants[buffer.storage.index].address
         start = image.span(buffer)[2]
         return int(image.storage(buffer.storage).ctypes.data) + start
+
+
+def cpu_target(options: Options) -> CpuTarget:
+    """The CPU that `options` name; UnsupportedError for a GPU, whose launches are not followed."""
+    name = options.targets[0]
+    if name.startswith("cuda"):
+        raise UnsupportedError(
+            f"steps are followed in code for CPUs, and the target is {name}",
+            hint="leave the target away: passes and lowering are nearly the same for both",
+            code="unsupported/target",
+        )
+    return resolve(name)
 
 
 def compile_native(prepared: Prepared, target: CpuTarget) -> NativeCode:
