@@ -20,6 +20,7 @@ from dlc.backends.triton.templates import (
     pointwise,
     routines,
     rows,
+    scan,
 )
 from dlc.backends.triton.templates.template import Declined
 from dlc.ir.dims import Dim
@@ -35,6 +36,7 @@ TEMPLATES: dict[str, ModuleType] = {
     "rows": rows,
     "pointwise": pointwise,
     "ordered": ordered,
+    "scan": scan,
     "routines": routines,
 }
 
