@@ -22,7 +22,7 @@ from dlc.backends.cpu.templates.gemm_dot import DotArguments, call_dots
 from dlc.backends.cpu.templates.gemm_form import LANES, GemmForm, Packed, gemm_form
 from dlc.backends.cpu.templates.gemm_pack import Block, PanelPacker, evaluate_rows, pack_constant
 from dlc.backends.cpu.templates.gemm_plan import GemmPlan, Tile, plan_gemm
-from dlc.backends.cpu.templates.gemm_tile import TileArguments, TileKernel, call_tile
+from dlc.backends.cpu.templates.gemm_tile import Multiplication, TileArguments, TileKernel, call_tile
 from dlc.backends.cpu.templates.template import Declined, Match
 from dlc.ir.dims import Dim, Symbol, ceildiv, product, substitute as substitute_dim
 from dlc.ir.dtypes import DType
@@ -51,11 +51,11 @@ def match(kernel: Kernel, module: Module) -> Match[GemmPlan] | Declined:
 
 def emit(module: Module, name: str, match: Match[GemmPlan]) -> CompiledKernel:
     """Write the function of a matched kernel."""
-    return _Gemm(module, name, match.form).emit()
+    return GemmEmission(module, name, match.form).emit()
 
 
 @dataclasses.dataclass(frozen=True)
-class _Rows:
+class Rows:
     """The left operand of a block of rows: element (r, k) at `pointer + r * row + k * depth`."""
 
     pointer: t.Value
@@ -88,8 +88,11 @@ class _Sums:
     row: t.Index
 
 
-class _Gemm:
-    """The emission of one product."""
+class GemmEmission:
+    """The emission of one product. Templates of other products override how elements are multiplied."""
+
+    template = "gemm"
+    multiplication = Multiplication.FMA
 
     def __init__(self, module: Module, name: str, plan: GemmPlan) -> None:
         self.plan = plan
@@ -125,10 +128,12 @@ class _Gemm:
             self._unit(b.value(loop.iv))
         packing: dict[str, Packing] = {}
         if self.form.packed is not None:
-            packing[self.form.packed.param.name] = functools.partial(
-                pack_constant, self.form.packed, plan.width
-            )
-        return self.frame.finish("gemm", plan.chunks, self.scratch, packing)
+            packing[self.form.packed.param.name] = self._packing(self.form.packed)
+        return self.frame.finish(self.template, plan.chunks, self.scratch, packing)
+
+    def _packing(self, packed: Packed) -> Packing:
+        """What rearranges the constant operand."""
+        return functools.partial(pack_constant, packed, self.plan.width)
 
     def _unit(self, unit: t.Value) -> None:
         """One batch, one block of rows, one group of panels."""
@@ -153,7 +158,7 @@ class _Gemm:
     def _operand(self, dim: Dim) -> t.Index:
         return dim if isinstance(dim, int) else self.em.dim(dim)
 
-    def _rows(self, first: t.Value, count: t.Value) -> _Rows:
+    def _rows(self, first: t.Value, count: t.Value) -> Rows:
         """The left operand of the rows from `first`, where it lies or computed into scratch memory."""
         b, em, left = self.b, self.em, self.form.left
         if left.plain is None or not self.plan.left_in_place:
@@ -168,15 +173,15 @@ class _Gemm:
                 self.rows_scratch,
                 self.element,
             )
-            return _Rows(self.rows_scratch, self._operand(self.left_stride), 1, count)
+            return Rows(self.rows_scratch, self._operand(self.left_stride), 1, count)
         plain = left.plain
         row = self._operand(plain.outer)
         base = b.offset(self.frame.pointers[plain.param.name], em.dim(plain.base), self.element)
-        return _Rows(b.offset(base, b.mul(first, row), self.element), row, self._operand(plain.reduce), count)
+        return Rows(b.offset(base, b.mul(first, row), self.element), row, self._operand(plain.reduce), count)
 
     # --- one panel
 
-    def _panel(self, panel: t.Value, first_row: t.Value, rows: _Rows) -> None:
+    def _panel(self, panel: t.Value, first_row: t.Value, rows: Rows) -> None:
         b, em, plan = self.b, self.em, self.plan
         column = b.value(b.mul(panel, plan.width))
         if plan.dots:
@@ -203,7 +208,7 @@ class _Gemm:
             with b.if_(incomplete, name="finish"):
                 self._finish_panel(column, first_row, rows.count)
 
-    def _dots(self, column: t.Value, rows: _Rows) -> None:
+    def _dots(self, column: t.Value, rows: Rows) -> None:
         """The sums of a panel as dot products along the depth."""
         b, em, plan, right = self.b, self.em, self.plan, self.form.right.plain
         assert right is not None
@@ -217,7 +222,7 @@ class _Gemm:
             depth = self._operand(self.form.reduce.extent)
             call_dots(b, self.form.dtype, DotArguments(left, first, stride, depth, columns, sums))
 
-    def _right(self, panel: t.Value, block: Block, rows: _Rows) -> tuple[t.Value, t.Index, DType]:
+    def _right(self, panel: t.Value, block: Block, rows: Rows) -> tuple[t.Value, t.Index, DType]:
         """A block of the right operand: its pointer, the stride along the depth, the type of its elements."""
         form = self.form
         if form.packed is not None:
@@ -236,15 +241,20 @@ class _Gemm:
         """As `_right`, of a constant that was packed at compile time."""
         b, em, width = self.b, self.em, self.plan.width
         dtype = packed.param.type.dtype
-        matrix: t.Index = 0
-        for axis, _ in packed.batch:
-            matrix = b.add(b.mul(matrix, em.dim(axis.extent)), b.value(em.axes[axis.name]))
-        panels = b.add(b.mul(matrix, em.dim(self.plan.panels)), panel)
+        panels = b.add(b.mul(self._matrix(packed), em.dim(self.plan.panels)), panel)
         place = b.add(b.mul(panels, em.dim(self.form.reduce.extent)), block.start)
         pointer = self.frame.pointers[packed.param.name]
         return b.offset(pointer, b.mul(place, width), storage_type(dtype)), width, dtype
 
-    def _in_place_or_packed(self, block: Block, rows: _Rows) -> tuple[t.Value, t.Index]:
+    def _matrix(self, packed: Packed) -> t.Index:
+        """The number of the current batch's matrix in a packed constant."""
+        b, em = self.b, self.em
+        matrix: t.Index = 0
+        for axis, _ in packed.batch:
+            matrix = b.add(b.mul(matrix, em.dim(axis.extent)), b.value(em.axes[axis.name]))
+        return matrix
+
+    def _in_place_or_packed(self, block: Block, rows: Rows) -> tuple[t.Value, t.Index]:
         """Contiguous columns are read where they lie if the panel is whole and few rows read it."""
         b, em, plan, plain = self.b, self.em, self.plan, self.form.right.plain
         assert plain is not None
@@ -266,7 +276,7 @@ class _Gemm:
 
     # --- the tiles of a panel's block
 
-    def _vectors(self, column: t.Value, first_row: t.Value, rows: _Rows, panel: _Panel) -> None:
+    def _vectors(self, column: t.Value, first_row: t.Value, rows: Rows, panel: _Panel) -> None:
         """Run the tiles over the vectors of the panel from `column` that hold columns.
 
         Sums that are merely stored grow where they are stored, as far as vectors are whole.
@@ -309,7 +319,7 @@ class _Gemm:
         return _Sums(b.offset(base, b.add(b.mul(first_row, stride), column), self.element), stride)
 
     def _groups(
-        self, tiles: Sequence[Tile], parts: t.Value | None, sums: _Sums, rows: _Rows, panel: _Panel
+        self, tiles: Sequence[Tile], parts: t.Value | None, sums: _Sums, rows: Rows, panel: _Panel
     ) -> None:
         """Run every group of rows over `parts` tiles side by side (None: as many as a panel has)."""
         b = self.b
@@ -330,7 +340,7 @@ class _Gemm:
             row = b.add(row, some)
 
     def _tile(
-        self, tile: Tile, row: t.Value, parts: t.Index | None, sums: _Sums, rows: _Rows, panel: _Panel
+        self, tile: Tile, row: t.Value, parts: t.Index | None, sums: _Sums, rows: Rows, panel: _Panel
     ) -> None:
         """Multiply `tile.rows` rows from `row` with a block of a panel, adding to the sums."""
         b, plan = self.b, self.plan
@@ -349,6 +359,7 @@ class _Gemm:
             stride=plan.width if panel.stride == plan.width else None,
             fetch=panel.follows,
             blocks=plan.depth_blocks != 1,
+            multiplication=self.multiplication,
         )
         with b.loop(0, parts, name="part") as loop:
             columns = b.mul(loop.iv, tile.vectors * LANES)
@@ -376,7 +387,7 @@ class _Gemm:
             )
 
     def _fetch(
-        self, parts: t.Index, row: t.Value, part: t.Value, rows: _Rows, panel: _Panel
+        self, parts: t.Index, row: t.Value, part: t.Value, rows: Rows, panel: _Panel
     ) -> tuple[t.Value, t.Value]:
         """Where this part of this group starts to fetch what comes next, and its step along the depth."""
         b, main = self.b, self.plan.tiles[-1]
@@ -402,12 +413,19 @@ class _Gemm:
         with b.loop(0, count, name="row") as row:
             place = b.offset(self.sums, b.mul(row.iv, plan.width), self.element)
             em.axes[self.form.row.name] = b.value(b.add(first_row, row.iv))
+            self._enter_row(row.iv)
             with b.loop(0, whole, LANES, name="lanes") as lanes:
                 self._lanes(column, lanes.iv, place, None)
             if not self._aligned:
                 with b.loop(whole, columns, LANES, name="tail") as tail:
                     self._lanes(column, tail.iv, place, b.tail_mask(b.sub(columns, tail.iv), LANES))
         em.forget()
+
+    def _enter_row(self, row: t.Index) -> None:
+        """Provide what the stages read of a row, by its number in the block."""
+
+    def _enter_columns(self, column: t.Value) -> None:
+        """Provide what the stages read of 16 columns."""
 
     def _lanes(self, column: t.Value, offset: t.Index, place: t.Value, mask: t.Value | None) -> None:
         """The stages for 16 columns."""
@@ -419,6 +437,7 @@ class _Gemm:
             em.axes[_run(form).name] = b.value(b.udiv(number, form.split))
             em.axes[self.lane_axis.name] = b.value(b.urem(number, form.split))
         em.vector_axis, em.mask = self.lane_axis, mask
+        self._enter_columns(number)
         value = b.load(b.offset(place, offset, self.element), self.vector)
         em.locals[form.local] = lambda _: value
         for stage in self.stages:

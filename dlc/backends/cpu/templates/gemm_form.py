@@ -117,22 +117,22 @@ def gemm_form(kernel: Kernel) -> GemmForm | Declined:
         return Declined("a convolution")
     if any(param.type.layout is not None for param in kernel.params):
         return Declined("a blocked layout")
-    reason = _check_stages(kernel)
+    reason = check_stages(kernel)
     if reason is not None:
         return Declined(reason)
-    kernel = _without_unit_axes(kernel)
+    kernel = without_unit_axes(kernel)
     contract = kernel.body[0]
     assert isinstance(contract, Contract)
     dtype = contract.out.dtype
     if dtype not in (DType.F32, DType.F64) or {contract.left.dtype, contract.right.dtype} != {dtype}:
         return Declined(f"a product of {contract.left.dtype.text} and {contract.right.dtype.text}")
-    if _turn_over(kernel, contract):
+    if turn_over(kernel, contract):
         contract = dataclasses.replace(contract, left=contract.right, right=contract.left)
         kernel = dataclasses.replace(kernel, body=(contract, *kernel.body[1:]))
-    return _merged(original, kernel, contract)
+    return merged_form(original, kernel, contract)
 
 
-def _check_stages(kernel: Kernel) -> str | None:
+def check_stages(kernel: Kernel) -> str | None:
     """Why the stages after the contraction are no epilogue; None when they are."""
     contract, *rest = kernel.body
     assert isinstance(contract, Contract)
@@ -165,7 +165,7 @@ def _check_stages(kernel: Kernel) -> str | None:
     return None
 
 
-def _without_unit_axes(kernel: Kernel) -> Kernel:
+def without_unit_axes(kernel: Kernel) -> Kernel:
     """The kernel without the axes of extent 1."""
     for axis in kernel.axes:
         if axis.extent == 1:
@@ -173,17 +173,17 @@ def _without_unit_axes(kernel: Kernel) -> Kernel:
     return kernel
 
 
-def _turn_over(kernel: Kernel, contract: Contract) -> bool:
+def turn_over(kernel: Kernel, contract: Contract) -> bool:
     """Whether to exchange the operands: a matrix times a vector, or times few columns, is row-major work."""
     in_left, in_right = _axes_of(contract.left, kernel), _axes_of(contract.right, kernel)
     columns = [kernel.extent(name) for name in contract.out.axes if name in in_right - in_left]
     if not columns:
         return any(name in in_left - in_right for name in contract.out.axes)
     count = product(columns)
-    constant = _single_constant(kernel, contract.left) is not None
+    constant = single_constant(kernel, contract.left) is not None
     return (
         constant
-        and _single_constant(kernel, contract.right) is None
+        and single_constant(kernel, contract.right) is None
         and isinstance(count, int)
         and count <= FEW_COLUMNS
     )
@@ -194,7 +194,8 @@ def _axes_of(value: e.Expr, kernel: Kernel) -> set[str]:
     return used & {axis.name for axis in kernel.axes}
 
 
-def _merged(original: Kernel, kernel: Kernel, contract: Contract) -> GemmForm | Declined:
+def merged_form(original: Kernel, kernel: Kernel, contract: Contract) -> GemmForm:
+    """The form of `kernel`, whose first stage is `contract` and which has no axes of extent 1."""
     in_left, in_right = _axes_of(contract.left, kernel), _axes_of(contract.right, kernel)
     out = [kernel.axis(name) for name in contract.out.axes]
     reduce = [kernel.axis(name) for name in contract.spec.reduce]
@@ -202,7 +203,7 @@ def _merged(original: Kernel, kernel: Kernel, contract: Contract) -> GemmForm | 
     columns = [axis for axis in out if axis.name in in_right and axis.name not in in_left]
     batch = [axis for axis in out if axis not in rows and axis not in columns]
     left_place, right_place = _place(kernel, contract.left), _place(kernel, contract.right)
-    constant = _single_constant(kernel, contract.right)
+    constant = single_constant(kernel, contract.right)
     rows, loose_rows = _chain(rows, left_place)
     columns, loose_columns = (columns, []) if constant else _chain(columns, right_place)
     batch += loose_rows + loose_columns
@@ -253,7 +254,7 @@ def _narrow(value: e.Expr) -> e.Expr:
     return value.operand if isinstance(value, e.Cast) and widened else value
 
 
-def _single_constant(kernel: Kernel, value: e.Expr) -> Param | None:
+def single_constant(kernel: Kernel, value: e.Expr) -> Param | None:
     """The constant parameter of a load (perhaps widened) that nothing else in the kernel reads."""
     value = _narrow(value)
     if not isinstance(value, e.Load):

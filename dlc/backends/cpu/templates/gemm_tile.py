@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 
 from dlc.backends.cpu import arithmetic, types as t
 from dlc.backends.cpu.access import register_type, storage_type
@@ -13,6 +14,19 @@ from dlc.lowering.expr import CastMode
 
 LANES = 16
 _LINE = 64
+
+
+class Multiplication(enum.Enum):
+    """How two elements are multiplied and added to a sum.
+
+    FMA works on floats. For the others an element is a word of 32 bits: 4 bytes, unsigned on one side and
+    signed on the other, or 2 numbers of 16 bits. Their products are added to i32 modulo 2**32.
+    """
+
+    FMA = "fma"
+    UNSIGNED_SIGNED = "u8s8"
+    SIGNED_UNSIGNED = "s8u8"
+    WORDS16 = "i16"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +49,16 @@ class TileKernel:
     stride: int | None
     fetch: bool
     blocks: bool
+    multiplication: Multiplication
 
     @property
     def name(self) -> str:
         """The name of the function in a module."""
         strides = "_".join("x" if s is None else str(s) for s in (self.width, self.depth, self.stride))
         flags = f"{'f' if self.fetch else ''}{'b' if self.blocks else ''}"
-        return f"gemm_{self.rows}x{self.vectors}_{self.dtype.text}_{self.stored.text}_{strides}_{flags}"
+        floats = self.multiplication is Multiplication.FMA
+        types = f"{self.dtype.text}_{self.stored.text}" if floats else self.multiplication.value
+        return f"gemm_{self.rows}x{self.vectors}_{types}_{strides}_{flags}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +123,7 @@ class _Tile:
 
     def emit(self) -> None:
         b, tile = self.b, self.tile
-        zeros = [b.const(self.vector, 0.0)] * (tile.rows * tile.vectors)
+        zeros = [b.const(self.vector, 0.0 if self.element.is_float else 0)] * (tile.rows * tile.vectors)
         pointers = [b.offset(self.left, b.mul(self.row, m), self.element) for m in range(tile.rows)]
         with b.loop(0, self.count, carry=zeros, name="k") as loop:
             loop.next = self._step(b.value(loop.iv), pointers, loop.carried)
@@ -129,7 +146,8 @@ class _Tile:
         result = []
         for m, pointer in enumerate(pointers):
             x = b.load_splat(b.offset(pointer, place, self.element), self.element)
-            result += [b.fma(x, w, sums[m * tile.vectors + v]) for v, w in enumerate(weights)]
+            for v, w in enumerate(weights):
+                result.append(multiply_add(b, tile.multiplication, x, w, sums[m * tile.vectors + v]))
         return result
 
     def _add(self, products: tuple[t.Value, ...]) -> None:
@@ -142,5 +160,24 @@ class _Tile:
                 target = b.offset(row, v * LANES, self.element)
                 value = products[m * tile.vectors + v]
                 if tile.blocks:
-                    value = b.select(first, value, b.fadd(b.load(target, self.vector), value))
+                    before = b.load(target, self.vector)
+                    total = b.fadd(before, value) if self.element.is_float else b.add(before, value)
+                    value = b.select(first, value, total)
                 b.store(value, target)
+
+
+def multiply_add(
+    b: FunctionBuilder, multiplication: Multiplication, left: t.Value, right: t.Value, total: t.Value
+) -> t.Value:
+    """`total` plus the products of the lanes of `left` and `right`."""
+    match multiplication:
+        case Multiplication.FMA:
+            return b.fma(left, right, total)
+        case Multiplication.WORDS16:
+            words = t.vector(2 * LANES, t.i16)
+            return b.dot_i16(total, b.bitcast(left, words), b.bitcast(right, words))
+    octets = t.vector(4 * LANES, t.i8)
+    left, right = b.bitcast(left, octets), b.bitcast(right, octets)
+    if multiplication is Multiplication.UNSIGNED_SIGNED:
+        return b.dot_u8s8(total, left, right)
+    return b.dot_u8s8(total, right, left)

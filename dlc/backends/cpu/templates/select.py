@@ -15,6 +15,7 @@ from dlc.backends.cpu.templates import (
     depthwise,
     distinct,
     gemm,
+    integer_matmul,
     nest,
     pairs,
     recurrent,
@@ -42,6 +43,7 @@ TEMPLATES: dict[str, Template[Any]] = {
     "attention": attention,
     "recurrent": recurrent,
     "pairs": pairs,
+    "integer_matmul": integer_matmul,
     "gemm": gemm,
 }
 
