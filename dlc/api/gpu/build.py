@@ -205,5 +205,9 @@ def from_gpu_package(package: Package, target: TargetCode, report: Report) -> Gp
         for info, code in zip(infos, codes)
     )
     constants = [package.constant(constant) for constant in package.manifest.constants]
-    plan = from_text(bytes(package.member(PLAN_MEMBER)))
+    plan = from_text(bytes(package.member(PLAN_MEMBER)), len(codes))
+    manifest = package.manifest
+    described = (len(manifest.inputs), len(manifest.outputs), len(constants))
+    if (len(plan.inputs), len(plan.outputs), plan.constants) != described:
+        raise PackageError("the plan of the GPU program is not that of the package's model")
     return GpuArtifact(package.manifest, members, plan, binaries, constants, report, target.name)
