@@ -68,9 +68,8 @@ def _binary() -> Iterator[Structure]:
         first, second = (parameters(dtype, index + place, constant=constant) for place in (0, 2))
         inputs = [a, *first, b, *second]
         kept = lengths[:2] if constant else lengths
-        # onnxruntime adds by factors scale(a) / scale(y), so that few sums round to the next step.
         result = parameters(dtype, index + 1, constant=constant)
-        yield Structure("QLinearAdd", [*inputs, *result], kept, EXACT, steps=1)
+        yield Structure("QLinearAdd", [*inputs, *result], kept, EXACT)
         result = parameters(dtype, index + 1, 0.2, 2, constant)
         yield Structure("QLinearMul", [*inputs, *result], kept, EXACT)
 
@@ -159,7 +158,7 @@ def _pools() -> Iterator[Structure]:
         kept = [size for size in images if size["h"] > 2][: 2 + index % 2]
         attributes = {**window, "channels_last": last}
         operands = [_stored(shape, dtype), *source, *result]
-        yield Structure("QLinearAveragePool", operands, kept, EXACT, attributes, steps=1)
+        yield Structure("QLinearAveragePool", operands, kept, EXACT, attributes)
 
 
 def _reduce() -> Iterator[Structure]:

@@ -8,7 +8,7 @@ from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.extension import contrib, standard
 from dlc.frontend.onnx.geometry import require, require_equal
 from dlc.frontend.onnx.operands import require_shape
-from dlc.frontend.onnx.ops.contrib_quantization import Affine
+from dlc.ir.affine import Affine
 from dlc.ir.dims import Dim, Relation
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
@@ -50,7 +50,7 @@ def _normalized_sum(ctx: NodeContext, positions: Value | None, quantized: bool) 
         """The numbers that rows of operand `index`, a table or a vector, stand for."""
         if not quantized:
             return stored
-        return Affine(ctx.single(index + 6), ctx.single(index + 11)).real(ctx, stored)
+        return Affine(ctx.single(index + 6), ctx.single(index + 11)).real(ctx.builder, stored)
 
     add, shape = ctx.builder.add, ids.tensor.shape
     words = real(2, standard(ctx, "Gather", ctx.required(2), ids))

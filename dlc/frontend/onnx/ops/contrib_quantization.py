@@ -1,12 +1,11 @@
 """onnxruntime's quantized elementwise operators, pools and joins: on 8-bit numbers with a scale each.
 
-They are what their descriptions say: dequantize, compute in float32, quantize; where onnxruntime sums
-integers exactly, so does dlc.
+Most are what their descriptions say: dequantize, compute in float32, quantize. Sums, products and averages
+are computed as onnxruntime computes them (`dlc.ir.affine`), which gives the same bytes.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from dlc.frontend.onnx.axes import front_axis
@@ -14,37 +13,28 @@ from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.extension import contrib, kept, standard
 from dlc.frontend.onnx.geometry import many_axes, require_broadcast
 from dlc.frontend.onnx.ops.contrib_products import WINDOW, channels_first, channels_last
-from dlc.frontend.onnx.ops.integer_contraction import centred, product_scale, requantized
-from dlc.ir.dims import product
+from dlc.frontend.onnx.ops.integer_contraction import requantized
+from dlc.ir.affine import Affine, averaged, in_steps, product_in_steps, sum_in_steps
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
-from dlc.ir.ops.movement import DimTensor
-from dlc.ir.ops.pointwise import Activation, Binary, Cast, Unary, Where
+from dlc.ir.ops.pointwise import Activation, Unary, Where
 from dlc.ir.ops.quantization import DequantizeLinear, QuantizeLinear
-from dlc.ir.ops.reduction import Reduce
 
 
-@dataclasses.dataclass(frozen=True)
-class Affine:
-    """How numbers of a tensor are stored: its scale and its zero point (None: 0), each of one element."""
+def _affine(ctx: NodeContext, index: int) -> Affine:
+    """The scale at operand `index` and the zero point after it."""
+    zero_point = ctx.single(index + 1) if ctx.optional(index + 1) is not None else None
+    return Affine(ctx.single(index), zero_point)
 
-    scale: Value
-    zero_point: Value | None
 
-    @classmethod
-    def operands(cls, ctx: NodeContext, index: int) -> Affine:
-        """The scale at operand `index` and the zero point after it."""
-        zero_point = ctx.single(index + 1) if ctx.optional(index + 1) is not None else None
-        return cls(ctx.single(index), zero_point)
+def _stored(ctx: NodeContext, affine: Affine, real: Value, dtype: DType) -> Value:
+    """The numbers `real` as they are stored in `dtype`."""
+    return ctx.add(QuantizeLinear(0, 0, dtype), real, affine.scale, affine.zero_point)
 
-    def real(self, ctx: NodeContext, stored: Value) -> Value:
-        """The numbers that `stored` stands for, in the scale's type."""
-        operator = DequantizeLinear(0, 0, self.scale.tensor.dtype)
-        return ctx.builder.add(operator, stored, self.scale, self.zero_point)
 
-    def stored(self, ctx: NodeContext, real: Value, dtype: DType) -> Value:
-        """The numbers `real` as they are stored in `dtype`."""
-        return ctx.add(QuantizeLinear(0, 0, dtype), real, self.scale, self.zero_point)
+def _rounded(ctx: NodeContext, steps: Value, dtype: DType) -> Value:
+    """Numbers in steps from the number 0, rounded to `dtype`."""
+    return ctx.add(QuantizeLinear(0, 0, dtype), steps, ctx.const(1.0, DType.F32))
 
 
 def _granularity(ctx: NodeContext, x: Value, scale: Value) -> int:
@@ -75,22 +65,17 @@ def qlinear_add(ctx: NodeContext) -> Value:
     """The sum of two quantized tensors that broadcast."""
     a, b = ctx.required(0), ctx.required(3)
     require_broadcast(ctx, a.tensor.shape, b.tensor.shape)
-    left, right, result = (Affine.operands(ctx, index) for index in (1, 4, 6))
-    total = ctx.builder.add(Binary("add"), left.real(ctx, a), right.real(ctx, b))
-    return result.stored(ctx, total, a.tensor.dtype)
+    left, right, result = (_affine(ctx, index) for index in (1, 4, 6))
+    return _rounded(ctx, sum_in_steps(ctx.builder, (a, left), (b, right), result), a.tensor.dtype)
 
 
 @contrib("QLinearMul", (7, 8))
 def qlinear_mul(ctx: NodeContext) -> Value:
-    """The exact product of two quantized tensors that broadcast, times scale(a) * scale(b) / scale(y)."""
+    """The product of two quantized tensors that broadcast."""
     a, b = ctx.required(0), ctx.required(3)
     require_broadcast(ctx, a.tensor.shape, b.tensor.shape)
-    left, right, result = (Affine.operands(ctx, index) for index in (1, 4, 6))
-    exact = ctx.builder.add(
-        Binary("mul"), centred(ctx, a, left.zero_point), centred(ctx, b, right.zero_point)
-    )
-    scale = product_scale(ctx, left.scale, right.scale, result.scale)
-    return requantized(ctx, exact, scale, _zero_point(ctx, result, a.tensor.dtype), axis=0)
+    left, right, result = (_affine(ctx, index) for index in (1, 4, 6))
+    return _rounded(ctx, product_in_steps(ctx.builder, (a, left), (b, right), result), a.tensor.dtype)
 
 
 def _zero_point(ctx: NodeContext, affine: Affine, dtype: DType) -> Value:
@@ -111,8 +96,8 @@ def qlinear_leaky_relu(ctx: NodeContext) -> Value:
 
 def _unary(ctx: NodeContext, operator: Unary | Activation) -> Value:
     x = ctx.required(0)
-    y = ctx.builder.add(operator, Affine.operands(ctx, 1).real(ctx, x))
-    return Affine.operands(ctx, 3).stored(ctx, y, x.tensor.dtype)
+    y = ctx.builder.add(operator, _affine(ctx, 1).real(ctx.builder, x))
+    return _stored(ctx, _affine(ctx, 3), y, x.tensor.dtype)
 
 
 @contrib("QLinearSoftmax", (5, 5), "axis opset")
@@ -122,9 +107,9 @@ def qlinear_softmax(ctx: NodeContext) -> Value:
     if opset < 1:
         ctx.fail(f"there is no opset {opset}")
     attributes = {"axis": ctx.int("axis", -1)}
-    real = Affine.operands(ctx, 1).real(ctx, x)
+    real = _affine(ctx, 1).real(ctx.builder, x)
     y = standard(ctx, "Softmax", real, opset=13 if opset >= 13 else 11, attributes=attributes)
-    return Affine.operands(ctx, 3).stored(ctx, y, x.tensor.dtype)
+    return _stored(ctx, _affine(ctx, 3), y, x.tensor.dtype)
 
 
 @contrib("QLinearWhere", (9, 9))
@@ -133,9 +118,9 @@ def qlinear_where(ctx: NodeContext) -> Value:
     condition, x, y = ctx.required(0), ctx.required(1), ctx.required(4)
     shape = require_broadcast(ctx, x.tensor.shape, y.tensor.shape)
     require_broadcast(ctx, condition.tensor.shape, shape)
-    choices = Affine.operands(ctx, 2).real(ctx, x), Affine.operands(ctx, 5).real(ctx, y)
+    choices = _affine(ctx, 2).real(ctx.builder, x), _affine(ctx, 5).real(ctx.builder, y)
     chosen = ctx.builder.add(Where(), condition, *choices)
-    return Affine.operands(ctx, 7).stored(ctx, chosen, x.tensor.dtype)
+    return _stored(ctx, _affine(ctx, 7), chosen, x.tensor.dtype)
 
 
 @contrib("QLinearConcat", (5, 2**31), "axis")
@@ -143,11 +128,11 @@ def qlinear_concat(ctx: NodeContext) -> Value:
     """Quantized tensors side by side: scale and zero point of the result, then each tensor with its own."""
     if len(ctx.operands) % 3 != 2:
         ctx.fail(f"each tensor needs a scale and a zero point, but there are {len(ctx.operands)} operands")
-    result = Affine.operands(ctx, 0)
+    result = _affine(ctx, 0)
     parts = []
     for index in range(2, len(ctx.operands), 3):
-        part, affine = ctx.required(index), Affine.operands(ctx, index + 1)
-        parts.append(result.stored(ctx, affine.real(ctx, part), part.tensor.dtype))
+        part, affine = ctx.required(index), _affine(ctx, index + 1)
+        parts.append(_stored(ctx, result, affine.real(ctx.builder, part), part.tensor.dtype))
     axis = front_axis(ctx, ctx.int("axis"), parts[0].tensor.rank)
     return standard(ctx, "Concat", *parts, attributes={"axis": axis})
 
@@ -173,11 +158,8 @@ def qlinear_reduce_mean(ctx: NodeContext) -> Value:
 
 def _average(ctx: NodeContext, x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
     """Sums of x - zero(x) along `axes`, times scale(x) / (scale(y) * count), quantized."""
-    source, result = Affine.operands(ctx, 1), Affine.operands(ctx, 3)
-    add = ctx.builder.add
-    sums = add(Reduce("sum", axes, keepdims), centred(ctx, x, source.zero_point))
-    count = add(Cast(DType.F32), add(DimTensor((product([x.tensor.shape[axis] for axis in axes]),), ())))
-    scale = add(Binary("div"), source.scale, add(Binary("mul"), result.scale, count))
+    source, result = _affine(ctx, 1), _affine(ctx, 3)
+    sums, scale = averaged(ctx.builder, x, source, result, axes, keepdims)
     return requantized(ctx, sums, scale, _zero_point(ctx, result, x.tensor.dtype), axis=0)
 
 
@@ -190,10 +172,10 @@ def qlinear_average_pool(ctx: NodeContext) -> Value:
     """AveragePool of a quantized tensor; padding counts as the number 0."""
     x = ctx.required(0)
     last = bool(ctx.int("channels_last", 0))
-    real = Affine.operands(ctx, 1).real(ctx, channels_first(ctx, x) if last else x)
+    real = _affine(ctx, 1).real(ctx.builder, channels_first(ctx, x) if last else x)
     names = "auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides"
     y = standard(ctx, "AveragePool", real, attributes=kept(ctx, *names))
-    stored = Affine.operands(ctx, 3).stored(ctx, y, x.tensor.dtype)
+    stored = _rounded(ctx, in_steps(ctx.builder, y, _affine(ctx, 3)), x.tensor.dtype)
     return channels_last(ctx, stored) if last else stored
 
 

@@ -6,13 +6,12 @@ onnxruntime do.
 """
 from __future__ import annotations
 
-import numpy as np
-
 from dlc.frontend.onnx.context import NodeContext
 from dlc.frontend.onnx.ops.contraction import matrix_product
 from dlc.frontend.onnx.ops.convolution import conv_operator
 from dlc.frontend.onnx.registry import importer
 from dlc.frontend.onnx.windows import channel_vector
+from dlc.ir import affine
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.ops.conversion import integer_range
@@ -70,10 +69,7 @@ def qlinear_conv(ctx: NodeContext) -> Value:
 def centred(ctx: NodeContext, value: Value, zero_point: Value | None, floats: bool = False) -> Value:
     """`value` minus its zero point: in i32, or in f32 for `floats` and when it is a float."""
     wide = DType.F32 if floats or value.tensor.dtype.is_float else DType.I32
-    result = ctx.add(Cast(wide), value)
-    if zero_point is None or (zero_point.data is not None and not np.any(zero_point.data)):
-        return result
-    return ctx.add(Binary("sub"), result, ctx.add(Cast(wide), zero_point))
+    return affine.centred(ctx.builder, value, zero_point, wide)
 
 
 def _of_rows(ctx: NodeContext, parameter: Value, matrix: Value) -> Value:
