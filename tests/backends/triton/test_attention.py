@@ -24,7 +24,7 @@ from dlc.backends.triton.templates import attention
 from dlc.backends.triton.templates.attention_config import Config
 from dlc.backends.triton.templates.attention_form import Form
 from dlc.frontend.onnx.importer import import_model
-from dlc.ir.dims import evaluate
+from dlc.ir.dims import Symbol, evaluate
 from dlc.ir.ops.attention import Attention
 from dlc.lowering.draft import Names
 from dlc.lowering.evaluate import evaluate_kernel
@@ -44,6 +44,8 @@ BF16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [np.dtype(np.float32), np.dtype(np.float16), BF16]
 SM_80, SM_90 = resolve_gpu("cuda:sm_80"), resolve_gpu("cuda:sm_90")
 ONE, TWO = ["attention"], ["attention_part", "attention_combine"]
+#: Where the number of queries is not known: one of the two ways has no programs.
+EITHER = [*ONE, *TWO]
 GOLDEN = Path(__file__).parents[2] / "lowering" / "golden" / "grouped_query_attention.txt"
 
 
@@ -97,8 +99,8 @@ def test_heads_of_any_size(dtype: Any, width: int, values: int) -> None:
 
 @pytest.mark.parametrize("dtype", [np.dtype(np.float32), BF16], ids=str)
 def test_extents_at_run_time(dtype: Any) -> None:
-    node = check(Attention(0.25, causal=True), *heads(31, 37, dtype=dtype), symbolic=(31, 37))
-    for queries, keys in [(1, 1), (129, 64), (5, 200), (64, 65)]:
+    node = check(Attention(0.25, causal=True), *heads(31, 37, dtype=dtype), symbolic=(31, 37), calls=EITHER)
+    for queries, keys in [(1, 1), (129, 64), (5, 200), (17, 520), (3, 520)]:
         operands = heads(queries, keys, dtype=dtype)
         expected = GpuNode(Attention(0.25, causal=True), *operands).expected()
         assert_agrees(node.run(operands), expected, Work.CONTRACTION)
@@ -155,7 +157,7 @@ def test_lengths_of_padded_keys(op: Attention, dtype: Any) -> None:
 @pytest.mark.parametrize("symbolic", [(), (37, 41)])
 def test_heads_that_share_keys(count: int, key_heads: int, symbolic: tuple[int, ...]) -> None:
     operands = heads(37, 41, count=count, key_heads=key_heads, dtype=np.float16)
-    check(Attention(0.3, causal=True), *operands, symbolic=symbolic)
+    check(Attention(0.3, causal=True), *operands, symbolic=symbolic, calls=EITHER if symbolic else ONE)
 
 
 @pytest.mark.parametrize("past", [1, 70])
@@ -226,6 +228,18 @@ def test_divided_keys_of_any_number() -> None:
         assert_agrees(node.run(operands), GpuNode(op, *operands).expected(), Work.CONTRACTION)
     (zero,) = node.run(heads(1, 0))
     assert not zero.any()
+
+
+def test_a_launch_divides_its_keys_or_not() -> None:
+    node = check(Attention(0.3), *heads(9, 37), symbolic=(9, 37), calls=EITHER)
+    (kernel,) = node.code.kernels
+    assert isinstance(kernel, GpuKernel)
+    queries, keys = (Symbol(name) for name in node.one.env)
+    # Both heads share their keys.
+    for few, many, divides in [(8, 512, True), (9, 512, False), (8, 511, False), (1, 10000, True)]:
+        numbers = {queries.name: few, keys.name: many}
+        programs = [evaluate(call.function.grid[0], numbers) for call in kernel.calls]
+        assert [count > 0 for count in programs] == [not divides, divides, divides]
 
 
 # --- the kernel language

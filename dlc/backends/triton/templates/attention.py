@@ -19,7 +19,7 @@ from dlc.backends.triton.expressions import Emitter, Points
 from dlc.backends.triton.function_builder import Call, FunctionBuilder
 from dlc.backends.triton.offsets import Tile
 from dlc.backends.triton.templates import attention_split
-from dlc.backends.triton.templates.attention_config import Config, candidates
+from dlc.backends.triton.templates.attention_config import FEW_AT_LAUNCH, Config, candidates, for_rows
 from dlc.backends.triton.templates.attention_form import Form, KeyBound, attention_form
 from dlc.backends.triton.templates.template import Declined, Launches
 from dlc.ir.dims import Dim, free_symbols
@@ -40,13 +40,20 @@ def match(part: Kernel) -> Form | Declined:
 
 
 def emit(part: Kernel, form: Form, target: GpuTarget, config: Config | None = None) -> Call | Launches:
-    """One program a block of queries and point of the batch; or two launches, with the keys divided."""
+    """One program a block of queries and point of the batch; or two launches, with the keys divided; or both,
+    of which each launch takes one.
+    """
     config = config or candidates(form, target)[0]
     if config.splits == 1:
         return Attention(FunctionBuilder(part), form, config).whole()
     split = attention_split.Split(part, form, config)
-    partial = Attention(FunctionBuilder(split.kernel(Access.WRITE)), form, config).part(split)
-    return Launches((partial, split.combine()), split.workspaces)
+    few = config
+    calls: tuple[Call, ...] = ()
+    if split.is_taken != 1:
+        calls = (Attention(FunctionBuilder(part), form, config).whole(1 - split.is_taken),)
+        few = for_rows(config, min(config.rows, FEW_AT_LAUNCH))
+    partial = Attention(FunctionBuilder(split.kernel(Access.WRITE)), form, few).part(split)
+    return Launches((*calls, partial, split.combine()), split.workspaces)
 
 
 class Attention:
@@ -63,8 +70,8 @@ class Attention:
         #: Scores count in units of log 2, as the hardware's exponential does.
         self.scale = repr(form.slope * LOG2_E)
 
-    def whole(self) -> Call:
-        """All keys, and the stores."""
+    def whole(self, is_taken: Dim = 1) -> Call:
+        """All keys, and the stores; no programs where `is_taken` is 0."""
         self._begin(self.form.batch)
         outer = self._accumulate("0", self.builder.dim(self.keys))
         top, total, mixed = self._results()
@@ -79,7 +86,7 @@ class Attention:
         emitter = Emitter(builder, points, {form.total: total, form.mixed: mixed}, form.maps)
         for store in form.stores:
             emitter.store(store)
-        count = self.blocks * tiles.extent_of(form.batch)
+        count = self.blocks * tiles.extent_of(form.batch) * is_taken
         return builder.finish(
             "attention", (count,), num_warps=self.config.warps, num_stages=self.config.stages
         )
@@ -98,7 +105,7 @@ class Attention:
         row.store(split.total_store)
         points = Points((*outer.points.tiles, self._features()))
         Emitter(builder, points, {form.mixed: mixed}).store(split.mixed_store)
-        count = self.blocks * tiles.extent_of(form.batch) * split.axis.extent
+        count = self.blocks * tiles.extent_of(form.batch) * split.splits * split.is_taken
         return builder.finish(
             "attention_part", (count,), num_warps=self.config.warps, num_stages=self.config.stages
         )

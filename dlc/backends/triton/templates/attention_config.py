@@ -8,12 +8,15 @@ from typing import TypeAlias
 
 from dlc.backends.triton import tiles
 from dlc.backends.triton.templates.attention_form import Form
+from dlc.ir.dims import Dim, known_equal
 from dlc.ir.dtypes import DType
 from dlc.lowering.kernel import Axis
 from dlc.target import GpuTarget
 
-#: Up to so many queries of a head, keys are divided where there would be too few programs otherwise.
+#: Up to so many queries of a head, keys are divided where there would be too few programs otherwise; where
+#: their number is known at a launch only, up to so many.
 FEW_QUERIES = 64
+FEW_AT_LAUNCH = 16
 #: Keys from which dividing them pays for a second launch, and the most parts.
 MANY_KEYS = 512
 MOST_SPLITS = 64
@@ -23,7 +26,10 @@ COMBINED = 1 << 14
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Queries of a program and keys of a step, how a program is run, and the number of parts of the keys."""
+    """Queries of a program and keys of a step, how a program is run, and the number of parts of the keys.
+
+    Where the number of queries is known at a launch only, `splits` is for launches with few of them.
+    """
 
     rows: int
     keys: int
@@ -42,13 +48,17 @@ def candidates(form: Form, target: GpuTarget) -> tuple[Config, ...]:
         shapes = _WGMMA if target.has_wgmma else _MMA
     found: dict[Config, None] = {}
     for config in shapes[min(most for most in shapes if size <= most)]:
-        rows = tiles.fitting(queries, 16, config.rows)
-        # Fewer queries take fewer warps: matrix instructions give each 16.
-        warps = min(config.warps, max(4, config.warps * rows // config.rows))
         keys = tiles.fitting(tiles.extent_of(form.keys), 16, config.keys)
-        fitting = dataclasses.replace(config, rows=rows, keys=keys, warps=warps)
+        rows = tiles.fitting(queries, 16, config.rows)
+        fitting = for_rows(dataclasses.replace(config, keys=keys), rows)
         found[dataclasses.replace(fitting, splits=_splits(form, fitting, target))] = None
     return tuple(found)
+
+
+def for_rows(config: Config, rows: int) -> Config:
+    """The configuration for fewer queries of a program, which take fewer warps."""
+    warps = min(config.warps, max(4, config.warps * rows // config.rows))
+    return dataclasses.replace(config, rows=rows, warps=warps)
 
 
 _Shapes: TypeAlias = "dict[int, tuple[Config, ...]]"
@@ -84,14 +94,19 @@ def _padded(axes: Sequence[Axis]) -> int:
 def _splits(form: Form, config: Config, target: GpuTarget) -> int:
     """Into how many parts the keys are divided, a power of two: enough to occupy the GPU."""
     queries, keys = tiles.extent_of(form.rows), tiles.extent_of(form.keys)
-    if not isinstance(queries, int) or not 0 < queries <= FEW_QUERIES:
-        return 1
     if isinstance(keys, int) and keys < MANY_KEYS:
         return 1
-    programs = tiles.blocks(queries, config.rows)
-    assert isinstance(programs, int)
+    programs: Dim = 1
+    if isinstance(queries, int):
+        if not 0 < queries <= FEW_QUERIES:
+            return 1
+        programs = tiles.blocks(queries, config.rows)
+    elif any(known_equal(axis.extent, keys) for axis in form.rows):
+        # Few queries are few keys.
+        return 1
     for axis in form.batch:
-        programs *= axis.extent if isinstance(axis.extent, int) else 1
+        programs = programs * axis.extent if isinstance(axis.extent, int) else programs
+    assert isinstance(programs, int)
     wanted = 2 * target.multiprocessors // max(1, programs)
     if isinstance(keys, int):
         wanted = min(wanted, keys // (MANY_KEYS // 4))

@@ -1,5 +1,8 @@
 """Attention with few queries: the keys divided among programs, whose results a second launch combines.
 
+Where the number of queries is known at a launch only, there are both ways, of which a launch takes one: the
+grids of the other are empty.
+
 Each part of the keys gives, for each query, the maximum of its scores and both sums relative to that. The
 second launch has a program a query and adds the parts in a fixed order, so that results do not depend on
 chance.
@@ -13,9 +16,9 @@ from dlc.backends.triton import tiles
 from dlc.backends.triton.expressions import Emitter, Points
 from dlc.backends.triton.function_builder import Call, FunctionBuilder
 from dlc.backends.triton.parts import Workspace, workspace_name
-from dlc.backends.triton.templates.attention_config import Config
+from dlc.backends.triton.templates.attention_config import FEW_AT_LAUNCH, MANY_KEYS, Config
 from dlc.backends.triton.templates.attention_form import MAX_WIDTH, Form
-from dlc.ir.dims import Dim
+from dlc.ir.dims import Dim, maximum, minimum
 from dlc.ir.dtypes import DType
 from dlc.ir.types import TensorType
 from dlc.lowering import expr as e
@@ -34,10 +37,19 @@ class Split:
         self.axis = Axis(name, config.splits)
         #: Keys of a part: whole blocks.
         self.length: Dim = tiles.blocks(tiles.extent_of(form.keys), config.splits * config.keys) * config.keys
+        queries, keys = tiles.extent_of(form.rows), tiles.extent_of(form.keys)
+        is_open = not isinstance(queries, int)
+        #: 1 if a launch divides its keys, 0 if that has one part.
+        self.is_taken: Dim = _at_most(queries, FEW_AT_LAUNCH) * _at_most(MANY_KEYS, keys) if is_open else 1
         rows = (self.axis, *form.batch, *form.rows)
         shapes = {form.top: rows, form.total: rows, form.mixed: (*rows, *form.features)}
+        # There are few queries where this memory is used.
+        most = {axis: minimum(axis.extent, FEW_AT_LAUNCH) for axis in form.rows} if is_open else {}
         self.workspaces = tuple(
-            Workspace(workspace_name(local), TensorType(DType.F32, tuple(axis.extent for axis in axes)))
+            Workspace(
+                workspace_name(local),
+                TensorType(DType.F32, tuple(most.get(axis, axis.extent) for axis in axes)),
+            )
             for local, axes in shapes.items()
         )
         self.top_store, self.total_store, self.mixed_store = (
@@ -77,7 +89,12 @@ class Split:
         emitter = Emitter(builder, Points((feature,)), {form.total: "total", form.mixed: "mixed"}, form.maps)
         for store in form.stores:
             emitter.store(store)
-        return builder.finish("attention_combine", (tiles.extent_of(rows),), num_warps=4)
+        return builder.finish("attention_combine", (tiles.extent_of(rows) * self.is_taken,), num_warps=4)
+
+
+def _at_most(less: Dim, more: Dim) -> Dim:
+    """1 if less <= more, else 0."""
+    return minimum(1, maximum(0, more - less + 1))
 
 
 def _store(local: str, axes: tuple[Axis, ...]) -> Store:
