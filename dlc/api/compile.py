@@ -249,8 +249,8 @@ def _compile(
         ),
     )
     nodes = len(model.graph.nodes)
-    passes = default_pipeline if isinstance(target, CpuTarget) else gpu_pipeline
-    pipeline = passes(options.optimize, options.limits, options.precision).without(*hooks.skip)
+    of_target = default_pipeline if isinstance(target, CpuTarget) else gpu_pipeline
+    pipeline = of_target(options.optimize, options.limits, options.precision).without(*hooks.skip)
     dump = hooks.dump
     if dump is not None:
         dump("00-import.ir", to_text(model.graph, digests=False))

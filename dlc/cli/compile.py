@@ -110,11 +110,10 @@ def command(
 
 def _pipeline(options: Options, skip: tuple[str, ...]) -> Pipeline:
     """The passes that are run; InputError for one to skip that does not exist."""
-    from dlc.passes.pipeline import default_pipeline
+    from dlc.passes.pipeline import default_pipeline, gpu_pipeline
 
-    pipeline = default_pipeline(options.optimize, options.limits, options.precision).without(*skip)
-    # Layouts are those of CPUs.
-    return pipeline.without("assign-layouts") if is_gpu(options.targets[0]) else pipeline
+    passes = gpu_pipeline if is_gpu(options.targets[0]) else default_pipeline
+    return passes(options.optimize, options.limits, options.precision).without(*skip)
 
 
 def _compile_hooked(

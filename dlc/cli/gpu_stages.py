@@ -21,12 +21,12 @@ class GpuStages(Stages):
 
     @cached_property
     def optimized(self) -> Graph:
-        """The graph after the passes; layouts are those of CPUs, and are left out."""
+        """The graph after the passes."""
         from dlc.frontend.onnx.importer import import_model
-        from dlc.passes.pipeline import default_pipeline
+        from dlc.passes.pipeline import gpu_pipeline
 
         graph = import_model(self.model, shapes=self.dims).graph
-        default_pipeline(self.optimize).without("assign-layouts", *self.skip).run(graph)
+        gpu_pipeline(self.optimize).without(*self.skip).run(graph)
         return graph
 
     @cached_property
