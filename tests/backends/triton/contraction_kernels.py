@@ -63,7 +63,7 @@ def matmul(
       for {lead}i, j: sum: {total} = contract over c of {left}, {right} with {roles}rows(i) columns(j)
       for {lead}i, j: y[{lead}i, j] = {_converted(total, result, value)} where %0 = sum[{lead}i, j] + bias[j]
     }}"""
-    return _parsed(text)
+    return parsed(text)
 
 
 def convolution(
@@ -123,10 +123,11 @@ def convolution(
 {"batch(g) " if groups > 1 else ""}rows(b, {", ".join(places)}) columns(o) {" ".join(roles)}
       for {all_points}: y[b, {o}, {", ".join(places)}] = {value} where %0 = sum[{all_points}] + bias[{o}]
     }}"""
-    return _parsed(text)
+    return parsed(text)
 
 
-def _parsed(text: str) -> Kernel:
+def parsed(text: str) -> Kernel:
+    """A kernel from lines of text, verified."""
     kernel = parse("\n".join(line for line in text.splitlines() if line.strip()))
     verify_kernel(kernel)
     return kernel

@@ -13,7 +13,7 @@ from dlc.backends.triton.templates import configurations, contraction, contracti
 from dlc.backends.triton.templates.template import Launches
 from dlc.lowering.kernel import Kernel
 from dlc.target import GpuTarget, resolve_gpu
-from tests.backends.triton.contraction_kernels import SM_80, SM_90, compare, convolution, matmul
+from tests.backends.triton.contraction_kernels import SM_80, SM_90, compare, convolution, matmul, parsed
 
 pytest.importorskip("triton")
 
@@ -158,3 +158,24 @@ def test_resources(name: str, target: GpuTarget) -> None:
     # Shifted rows of an image lie at odd addresses; few channels are gathered one by one.
     if name not in ("3x3", "first layer"):
         assert found.async_copies > 0
+
+
+def test_a_batch_of_one_operand_is_more_rows() -> None:
+    text = """kernel product {
+      symbol n
+      read x: f16[n, 5, 40]
+      read constant w: f16[40, 24]
+      write y: f32[n, 5, 24]
+      axis b: n
+      axis i: 5
+      axis j: 24
+      axis c: 40 reduce
+      for b, i, j: s: f32 = contract over c of f32(x[b, i, c]), f32(w[c, j]) with batch(b) rows(i) columns(j)
+      for b, i, j: y[b, i, j] = s[b, i, j]
+    }"""
+    kernel = parsed(text)
+    form = contraction_form.match(kernel)
+    assert isinstance(form, contraction_form.Form)
+    assert not form.batch
+    assert [axis.name for axis in form.rows] == ["b", "i"]
+    compare(kernel, {"n": 7})

@@ -7,10 +7,10 @@ import dataclasses
 from dlc.backends.triton import tiles
 from dlc.backends.triton.templates.accesses import Access, operand_access
 from dlc.backends.triton.templates.template import Declined
-from dlc.ir.dims import Dim, product
+from dlc.ir.dims import Dim, free_symbols, product
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
-from dlc.lowering.inspect import roots
+from dlc.lowering.inspect import expr_dims, roots
 from dlc.lowering.kernel import Axis, Contract, Duplicates, Kernel, Map, Store, StoreMode
 
 #: The least depth of a matrix instruction: an axis as long as that is walked alone, not mixed with others.
@@ -101,8 +101,7 @@ def match(part: Kernel) -> Form | Declined:
                     return Declined("the product is read at another point than where it is computed")
     first = stores[0]
     batch, rows, columns = (
-        tuple(tiles.by_stride(part, first.param, first.index, axes))
-        for axes in (spec.batch, spec.rows, spec.columns)
+        tuple(tiles.by_stride(part, first.param, first.index, axes)) for axes in _roles(contract)
     )
     outer, inner = _steps(_reduce_order(part, contract))
     left, right, operand = _narrowed(contract)
@@ -143,6 +142,22 @@ def _steps(reduce: tuple[Axis, ...]) -> tuple[tuple[Axis, ...], tuple[Axis, ...]
     if not reduce or (isinstance(reduce[-1].extent, int) and reduce[-1].extent < LEAST_DEPTH):
         return (), reduce
     return reduce[:-1], reduce[-1:]
+
+
+def _roles(contract: Contract) -> tuple[list[str], list[str], list[str]]:
+    """The axes of batch, rows and columns: one of the batch that only one operand knows is one of its side's.
+
+    A product of [batch, m, k] and weights [k, n] has batch * m rows, which share what is read of the weights.
+    """
+    spec = contract.spec
+    left, right = (
+        {symbol.name for dim in expr_dims(side) for symbol in free_symbols(dim)}
+        for side in (contract.left, contract.right)
+    )
+    rows = [name for name in spec.batch if name in left - right]
+    columns = [name for name in spec.batch if name in right - left]
+    batch = [name for name in spec.batch if name not in (*rows, *columns)]
+    return batch, [*rows, *spec.rows], [*columns, *spec.columns]
 
 
 def _reduce_order(part: Kernel, contract: Contract) -> tuple[Axis, ...]:
