@@ -66,12 +66,12 @@ def test_every_kernel_of_the_models_has_a_function(name: str) -> None:
     from dlc.backends.triton.backend import HostKernel, generate
     from dlc.frontend.onnx.importer import import_model
     from dlc.lowering.lower import lower
-    from dlc.passes.pipeline import default_pipeline
+    from dlc.passes.pipeline import gpu_pipeline
 
     workload = WORKLOADS[name]
     model = export(workload.make(True), workload.draw(2, True), workload.outputs)
     graph = import_model(model).graph
-    default_pipeline().without("assign-layouts").run(graph)
+    gpu_pipeline().run(graph)
     kernels = generate(lower(graph)).kernels
     assert [kernel for kernel in kernels if isinstance(kernel, HostKernel)] == []
 

@@ -52,6 +52,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--only", type=lambda text: text.split(","), help="names of workloads or keys of cases"
     )
     parser.add_argument("--retry", action="store_true", help="run failed cases again")
+    parser.add_argument("--no-tune", action="store_true", help="dlc takes its first choices (tune=False)")
     parser.add_argument("--dry-run", action="store_true", help="tiny, on the CPU, without a GPU")
     parser.add_argument("--list", action="store_true", help="only list the cases")
     parser.add_argument("--record", type=Path, help=argparse.SUPPRESS)
@@ -107,7 +108,7 @@ def _run(options: argparse.Namespace) -> int:
             left.append(case.key)
             continue
         print(case.key, file=sys.stderr, flush=True)
-        record = _trial(case) if options.dry_run else _in_process(case, seconds, path)
+        record = _trial(case) if options.dry_run else _in_process(case, seconds, path, options.no_tune)
         if record.pop("out_of_time", False) and not is_first:
             # It did not have the whole time: the next call begins with it.
             left.append(case.key)
@@ -149,12 +150,13 @@ def _trial(case: Any) -> Record:
     return run_case(case, Trial(), lambda record: None)
 
 
-def _in_process(case: Any, seconds: float, path: Path) -> Record:
+def _in_process(case: Any, seconds: float, path: Path, no_tune: bool) -> Record:
     """The record of a case that a child process measures within `seconds`; its log goes beside `path`."""
     with tempfile.TemporaryDirectory() as folder:
         partial = Path(folder, "record.json")
         command = [sys.executable, "-m", "dlc.bench.gpu", "--out", str(path.parent)]
         command += ["--only", case.key, "--record", str(partial)]
+        command += ["--no-tune"] if no_tune else []
         limit = None if seconds == float("inf") else seconds
         died: str | None = None
         is_late = False
@@ -193,7 +195,7 @@ def _run_one(options: argparse.Namespace) -> int:
         fresh.replace(options.record)
 
     (case,) = _chosen(options)
-    keep(run_case(case, Gpu(), keep))
+    keep(run_case(case, Gpu(tune=not options.no_tune), keep))
     return 0
 
 

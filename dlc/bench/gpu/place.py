@@ -38,13 +38,19 @@ class Place(Protocol):
 
 
 class Gpu:
-    """The GPU at hand; times are those of its clock, between events."""
+    """The GPU at hand; times are those of its clock, between events.
+
+    With `tune` dlc measures ways to run kernels, as torch does at its best.
+    """
 
     device = "cuda"
     tiny = False
 
+    def __init__(self, tune: bool) -> None:
+        self.tune = tune
+
     def compile(self, model: bytes, precision: str) -> dlc.CompiledModel:
-        return dlc.compile(model, target="cuda", precision=precision, cache=False)
+        return dlc.compile(model, target="cuda", precision=precision, cache=False, tune=self.tune)
 
     def torch_compile(self, module: torch.nn.Module) -> Any:
         return torch.compile(module, mode="max-autotune", fullgraph=True)
@@ -63,6 +69,7 @@ class Gpu:
         return {
             "gpu": torch.cuda.get_device_name(),
             "capability": "sm_{}{}".format(*torch.cuda.get_device_capability()),
+            "tune": self.tune,
             "memory_bytes": torch.cuda.get_device_properties(0).total_memory,
         }
 
@@ -87,6 +94,7 @@ class Trial:
         return compile_hooked(model, options, lambda message: None, make=make)
 
     def torch_compile(self, module: torch.nn.Module) -> Any:
+        torch.compiler.reset()
         return torch.compile(module, backend="eager", fullgraph=True)
 
     def seconds(self, call: Call, count: int) -> float:
