@@ -53,7 +53,7 @@ class GpuModel(CompiledModel):
     def executor(self) -> Executor:
         """What runs the plan; UnsupportedError where there is no GPU."""
         if self._closed:
-            raise InputError("the model is closed", code="input/closed")
+            raise InputError("the model is closed")
         if self._executor is None:
             self._executor = Executor(self._gpu.plan, self._open(self._gpu), self._gpu.constants)
         return self._executor
