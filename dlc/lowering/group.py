@@ -18,6 +18,7 @@ from dlc.ir.ops.control import If, Loop
 from dlc.ir.ops.layout import Relayout
 from dlc.ir.ops.movement import Reshape, Transpose
 from dlc.ir.types import TensorType, is_object
+from dlc.ir.widening import is_widening
 from dlc.lowering import expr as e
 from dlc.lowering.draft import LoweredKernel, Names
 from dlc.lowering.fuse import (
@@ -95,9 +96,10 @@ class _Grouper:
     def run(self) -> Grouping:
         for node in self.graph.nodes:
             self.items.append(self._lower(node))
-        changed = True
-        while changed:
-            changed = self._sweep()
+        # Widened operands first, lest what computes them stores them wide.
+        for widening in (True, False):
+            while self._sweep(widening):
+                pass
         return Grouping([_unmoved(item) for item in self.items], self.decisions)
 
     def _lower(self, node: Node) -> Item:
@@ -122,8 +124,8 @@ class _Grouper:
                 readers.setdefault(value, []).append(position)
         return readers
 
-    def _sweep(self) -> bool:
-        """One pass over all kernels; whether anything was fused."""
+    def _sweep(self, widening: bool) -> bool:
+        """One pass over all kernels, or over those of `widening` nodes; whether anything was fused."""
         readers = self._readers()
         dropped: set[int] = set()
         fused = False
@@ -133,6 +135,8 @@ class _Grouper:
             (value,) = item.outputs
             users = readers.get(value, [])
             if value in self.outputs or not users or any(user in dropped for user in users):
+                continue
+            if widening and (value.producer is None or not is_widening(value.producer)):
                 continue
             if self._fuse(position, item, value, users):
                 dropped.add(position)
@@ -212,7 +216,7 @@ class _Grouper:
         cost = expression_cost(value)
         contract = any(isinstance(stage, Contract | Recur) for stage in stages(reader.kernel.body))
         masked = any(load.mask for load in loads(reader.kernel.body) if load.param == param)
-        moved = value if masked else _unwidened(value)
+        moved = _octets(value) or (value if masked else _unwidened(value))
         if contract and not is_movement(moved):
             return Declined("a contraction reads its operands many times")
         if count > 1 and cost > CHEAP:
@@ -288,6 +292,16 @@ def _unwidened(value: e.Expr) -> e.Expr:
         case e.Cast(DType.F32, source, e.CastMode.RNE) if source.dtype in (DType.F16, DType.BF16):
             return source
     return value
+
+
+def _octets(value: e.Expr) -> e.Expr | None:
+    """The 8-bit integers that `value` converts to i32, perhaps minus a zero point; None if it is no such."""
+    match value:
+        case e.Cast(DType.I32, e.Load() as source) | e.Binary(
+            DType.I32, "sub", e.Cast(DType.I32, e.Load() as source), e.Cast(DType.I32, e.Load()) | e.Load()
+        ) if source.dtype in (DType.U8, DType.I8):
+            return source
+    return None
 
 
 def _disturbs_rows(value: e.Expr) -> bool:

@@ -14,6 +14,7 @@ from dlc.ir.graph import Graph, Node, ShapeSource, Value
 from dlc.ir.operator import Array, Operator, operator_dims
 from dlc.ir.ops.quantization import DequantizeLinear
 from dlc.ir.types import TensorType
+from dlc.ir.widening import is_widening
 from dlc.limits import Limits
 from dlc.passes.pass_base import Declined, Numerics, Pass, Property, Statistics, declined
 
@@ -72,6 +73,8 @@ class ConstantFolding(Pass):
         """Why `node` is not folded, if it is not."""
         if isinstance(node.op, self.kept):
             return f"{node.op.name} is kept for later passes"
+        if is_widening(node):
+            return "a product reads the 8-bit numbers"
         if not node.op.repeatable:
             return "its results are random"
         if any(free_symbols(dim) for dim in operator_dims(node.op)):
