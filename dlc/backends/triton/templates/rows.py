@@ -14,9 +14,10 @@ from dlc.backends.triton.combiners import combiner
 from dlc.backends.triton.elements import register_type
 from dlc.backends.triton.expressions import Emitter, Points
 from dlc.backends.triton.function_builder import Call, FunctionBuilder
+from dlc.backends.triton.offsets import Tile
 from dlc.backends.triton.semantics import constant
 from dlc.backends.triton.templates.template import Declined
-from dlc.ir.dims import Dim
+from dlc.ir.dims import Dim, bounds
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.inspect import loads, roots
@@ -27,6 +28,9 @@ from dlc.target import GpuTarget
 #: The longest row that is kept in registers, and the points of a program's block.
 RESIDENT = 8192
 POINTS = 4096
+#: The length from which rows are long, and how many are few; also where the length is not known.
+_LONG = 32768
+_FEW, _FEW_OF_UNKNOWN = 64, 4
 #: Products with at least so many rows and columns are for matrix instructions.
 _TILE = 16
 
@@ -45,9 +49,25 @@ class Form:
         """The points of a row."""
         return tiles.extent_of(self.columns)
 
+    @property
+    def is_few_and_long(self) -> bool:
+        """Whether rows have to be cut for a GPU to be busy: see dlc.backends.triton.templates.long_rows."""
+        count, length = tiles.extent_of(self.rows), self.length
+        most = bounds(length)[1]
+        few = _FEW if isinstance(length, int) else _FEW_OF_UNKNOWN
+        return isinstance(count, int) and 0 < count <= few and (most is None or most >= _LONG)
+
 
 def match(part: Kernel) -> Form | Declined:
     """Takes reductions of one shape, with maps and plain stores over the axes of their rows."""
+    form = read(part)
+    if isinstance(form, Form) and form.is_few_and_long:
+        return Declined("rows are few and long")
+    return form
+
+
+def read(part: Kernel) -> Form | Declined:
+    """What `match` takes, however many rows there are."""
     body: list[Reduce | Map | Store] = []
     maps: dict[str, Map] = {}
     for stage in part.body:
@@ -111,10 +131,15 @@ def _moving(part: Kernel, load: e.Load, names: Sequence[str]) -> list[Dim]:
 
 def emit(part: Kernel, form: Form, target: GpuTarget) -> Call:
     """One program a block of rows."""
-    return _Rows(part, form).run()
+    return RowWriter(part, form).run()
 
 
-class _Rows:
+class RowWriter:
+    """Writes a function of blocks of rows."""
+
+    rows: Tile
+    outer: Emitter
+
     def __init__(self, part: Kernel, form: Form) -> None:
         self.form = form
         self.builder = FunctionBuilder(part)
@@ -132,19 +157,23 @@ class _Rows:
 
     def run(self) -> Call:
         builder, form = self.builder, self.form
-        first = f"{tiles.program_id(builder, 0)} * {self.height}"
-        builder.line(f"row = ({first} + tl.arange(0, {self.height}))[:, None]")
-        self.rows = tiles.tile(builder, "row", form.rows, self.height)
-        self.outer = Emitter(builder, Points((self.rows,)), maps=form.maps)
+        self.begin()
         if self.resident:
             self.outer = self.outer.inner(self._columns("0"))
         for stage in form.body:
             if isinstance(stage, Reduce):
-                self._reduce(stage)
+                self.reduce(stage)
             elif isinstance(stage, Store):
                 self._store(stage)
         warps = min(8, max(1, self.height * self.width // 512))
         return builder.finish("rows", (tiles.blocks(self.count, self.height),), num_warps=warps)
+
+    def begin(self) -> None:
+        """Write the rows of this program."""
+        first = f"{tiles.program_id(self.builder, 0)} * {self.height}"
+        self.builder.line(f"row = ({first} + tl.arange(0, {self.height}))[:, None]")
+        self.rows = tiles.tile(self.builder, "row", self.form.rows, self.height)
+        self.outer = Emitter(self.builder, Points((self.rows,)), maps=self.form.maps)
 
     def _columns(self, start: str) -> Points:
         """Write the indices of a block of columns; the points of the rows along it."""
@@ -153,10 +182,11 @@ class _Rows:
         builder.line(f"column = {first}tl.arange(0, {self.width})[None, :]")
         return Points((self.rows, tiles.tile(builder, "column", self.form.columns, self.width)))
 
-    def _loop(self) -> str:
+    def loop(self) -> str:
+        """The header of the loop over the blocks of a row."""
         return f"for start in range(0, {self.builder.dim(self.form.length)}, {self.width}):"
 
-    def _reduce(self, stage: Reduce) -> None:
+    def reduce(self, stage: Reduce) -> None:
         """Write a reduction: its results become variables of a value a row."""
         builder = self.builder
         dtypes = [value.dtype for value in stage.values]
@@ -170,7 +200,7 @@ class _Rows:
                 builder.assign("acc", f"tl.full({shape}, {start}, {register_type(dtype)})")
                 for start, dtype in zip(none, dtypes)
             ]
-            with builder.block(self._loop()):
+            with builder.block(self.loop()):
                 emitter = self.outer.inner(self._columns("start"))
                 terms = self._terms(emitter, stage, none)
                 both = ", ".join((*parts, *terms))
@@ -205,7 +235,7 @@ class _Rows:
         elif self.resident:
             self.outer.store(stage)
         else:
-            with self.builder.block(self._loop()):
+            with self.builder.block(self.loop()):
                 self.outer.inner(self._columns("start")).store(stage)
 
 
