@@ -143,10 +143,9 @@ def arrays_of(kernel: Kernel, numbers: Mapping[str, int], seed: int = 0) -> dict
         if dtype.is_float:
             arrays[param.name] = rng.standard_normal(shape).astype(np.float32).astype(dtype.numpy)
         else:
-            low, high = np.iinfo(dtype.numpy).min, np.iinfo(dtype.numpy).max
-            arrays[param.name] = rng.integers(max(low, -128), min(high, 255), shape, endpoint=True).astype(
-                dtype.numpy
-            )
+            info = np.iinfo(dtype.numpy)
+            numbers_of = rng.integers(int(info.min), int(info.max), shape, np.int64, endpoint=True)
+            arrays[param.name] = np.asarray(numbers_of).astype(dtype.numpy)
     return arrays
 
 

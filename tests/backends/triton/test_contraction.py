@@ -11,6 +11,7 @@ from dlc.backends.triton.resources import measure
 from dlc.backends.triton.select import GpuKernel, emit_kernel
 from dlc.backends.triton.templates import configurations, contraction, contraction_form
 from dlc.backends.triton.templates.template import Launches
+from dlc.ir.dtypes import DType
 from dlc.lowering.kernel import Kernel
 from dlc.target import GpuTarget, resolve_gpu
 from tests.backends.triton.contraction_kernels import SM_80, SM_90, compare, convolution, matmul, parsed
@@ -179,3 +180,36 @@ def test_a_batch_of_one_operand_is_more_rows() -> None:
     assert not form.batch
     assert [axis.name for axis in form.rows] == ["b", "i"]
     compare(kernel, {"n": 7})
+
+
+#: Prologues of integer operands, and the digits that hold what they give.
+INTEGERS = [
+    ("i32", "x[i, c]", 4),
+    ("i8", "i32(x[i, c])", 1),
+    ("u8", "i32(x[i, c])", 2),
+    ("u8", "i32(x[i, c]) - i32(zero[])", 2),
+    ("u8", "i32(x[i, c]) - 128:i32", 1),
+]
+
+
+@pytest.mark.parametrize(("dtype", "left", "digits"), INTEGERS)
+@pytest.mark.parametrize("right", ["i32(w[c, j])", "i32(w[c, j]) - i32(other[j])"])
+def test_integers_by_digits(dtype: str, left: str, digits: int, right: str) -> None:
+    """Every i32 counts modulo 2^32, and small ones take fewer products."""
+    text = f"""kernel product {{
+      read x: {dtype}[37, 50]
+      {"read zero: u8[]" if "zero" in left else ""}
+      read w: i8[50, 33]
+      {"read other: i8[33]" if "other" in right else ""}
+      write y: i32[37, 33]
+      axis i: 37
+      axis j: 33
+      axis c: 50 reduce
+      for i, j: s: i32 = contract over c of {left}, {right} with rows(i) columns(j)
+      for i, j: y[i, j] = s[i, j]
+    }}"""
+    kernel = parsed(text)
+    form = contraction_form.match(kernel)
+    assert isinstance(form, contraction_form.Form)
+    assert form.digits == (1, 1) if form.operand is DType.I8 else form.digits[0] == digits
+    assert "tl.dot" in compare(kernel).calls[0].function.text

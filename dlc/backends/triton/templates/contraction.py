@@ -16,6 +16,7 @@ from dlc.backends.triton.templates.configurations import Config, candidates
 from dlc.backends.triton.templates.contraction_form import Form
 from dlc.backends.triton.templates.contraction_loop import steps
 from dlc.backends.triton.templates.contraction_split import split
+from dlc.backends.triton.templates.integer_digits import pairs
 from dlc.backends.triton.templates.template import Declined, Launches
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
@@ -72,12 +73,16 @@ class _Contraction:
         builder.line(f"column = (tile_column * {config.columns} + tl.arange(0, {config.columns}))[None, :]")
         columns = tiles.tile(builder, "column", form.columns, config.columns)
         kind = register_type(self.out.dtype)
-        builder.line(f"acc = tl.full(({config.rows}, {config.columns}), 0, {kind})")
+        self.sums = ["acc", *(f"acc{power}" for power in range(1, form.accumulators))]
+        for name in self.sums:
+            builder.line(f"{name} = tl.full(({config.rows}, {config.columns}), 0, {kind})")
         outer = Emitter(builder, Points((rows, columns)), maps=form.maps)
         if form.has_instruction:
             self._multiply_tiles(outer)
         else:
             self._multiply_points(outer)
+        for power, name in enumerate(self.sums[1:], 1):
+            builder.line(f"acc += {name} << {8 * power}")
         outer.locals[self.out.name] = "acc"
         for store in form.stores:
             outer.store(store)
@@ -111,14 +116,28 @@ class _Contraction:
 
     def _step(self, outer: Emitter, start: str) -> None:
         """Write the product of one tile of each operand, added to the sums."""
-        form = self.form
+        form, builder = self.form, self.builder
         left = self._operand(outer, form.left, start, "[None, :]", "left")
         right = self._operand(outer, form.right, start, "[:, None]", "right")
         kind = register_type(self.out.dtype)
-        precision = ""
-        if form.operand is DType.F32:
-            precision = f', input_precision="{self.f32_products}"'
-        self.builder.line(f"acc = tl.dot({left}, {right}, acc{precision}, out_dtype={kind})")
+        if form.operand is DType.I32:
+            lefts, rights = self._digits(left, form.digits[0]), self._digits(right, form.digits[1])
+            for i, j in pairs(*form.digits):
+                acc = self.sums[i + j]
+                builder.line(f"{acc} = tl.dot({lefts[i]}, {rights[j]}, {acc}, out_dtype={kind})")
+            return
+        precision = f', input_precision="{self.f32_products}"' if form.operand is DType.F32 else ""
+        builder.line(f"acc = tl.dot({left}, {right}, acc{precision}, out_dtype={kind})")
+
+    def _digits(self, number: str, count: int) -> list[str]:
+        """Write the digits of a tile of integers, the lowest first."""
+        builder = self.builder
+        found = []
+        for place in range(count):
+            found.append(builder.assign("digit", f"{number}.to(tl.int8)"))
+            if place + 1 < count:
+                number = builder.assign("rest", f"({number} - {found[-1]}.to(tl.int32)) >> 8")
+        return found
 
     def _operand(self, outer: Emitter, value: e.Expr, start: str, shape: str, name: str) -> str:
         """Write a tile of an operand: 0 where it has no point."""

@@ -6,8 +6,9 @@ import dataclasses
 
 from dlc.backends.triton import tiles
 from dlc.backends.triton.templates.accesses import Access, operand_access
+from dlc.backends.triton.templates.integer_digits import DEEPEST, digits, pairs
 from dlc.backends.triton.templates.template import Declined
-from dlc.ir.dims import Dim, free_symbols, product
+from dlc.ir.dims import Dim, bounds, free_symbols, product
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
 from dlc.lowering.inspect import expr_dims, roots
@@ -29,8 +30,9 @@ class Form:
     """The contraction, its stores, its axes by role in the order of memory, and the maps by name.
 
     `left` and `right` are the operands without the conversions that matrix instructions make themselves,
-    both of type `operand`. Of the reduced axes `outer` are numbers in each step, `inner` are walked in blocks
-    within a number of those.
+    both of type `operand`; integers of 32 bits are multiplied by so many `digits` (`integer_digits`).
+    `has_instruction` says whether tiles of these types are multiplied as a whole. Of the reduced axes `outer`
+    are numbers in each step, `inner` are walked in blocks within a number of those.
     """
 
     contract: Contract
@@ -46,6 +48,23 @@ class Form:
     operand: DType
     left_access: Access
     right_access: Access
+    digits: tuple[int, int]
+    has_instruction: bool
+
+    @property
+    def unit(self) -> DType:
+        """The type whose matrices are multiplied: i8 for integers, whose digits that are."""
+        return DType.I8 if self.operand is DType.I32 else self.operand
+
+    @property
+    def dots(self) -> int:
+        """The products of matrices that a step takes."""
+        return len(pairs(*self.digits))
+
+    @property
+    def accumulators(self) -> int:
+        """The sums that are kept apart: one for each power of the base."""
+        return len({i + j for i, j in pairs(*self.digits)})
 
     @property
     def reduce(self) -> tuple[Axis, ...]:
@@ -58,11 +77,6 @@ class Form:
         extents = [tiles.extent_of(axes) for axes in (self.rows, self.columns)]
         known = [extent for extent in extents if isinstance(extent, int) and extent < LEAST_POINTS]
         return min(known, default=None)
-
-    @property
-    def has_instruction(self) -> bool:
-        """Whether Triton multiplies tiles of these types as a whole."""
-        return self.contract.out.dtype is DType.F32 or self.operand is DType.I8
 
     @property
     def points(self) -> Dim:
@@ -105,6 +119,14 @@ def match(part: Kernel) -> Form | Declined:
     )
     outer, inner = _steps(_reduce_order(part, contract))
     left, right, operand = _narrowed(contract)
+    accesses = [operand_access(part, left, rows, inner), operand_access(part, right, columns, inner)]
+    count = (1, 1)
+    has_instruction = operand is DType.I8 or contract.out.dtype is DType.F32
+    if operand is DType.I32:
+        count = (digits(left), digits(right))
+        depth = bounds(tiles.extent_of((*outer, *inner)))[1]
+        has_instruction = depth is not None and depth < DEEPEST
+        accesses = [dataclasses.replace(access, is_async=False) for access in accesses]
     return Form(
         contract,
         tuple(stores),
@@ -117,8 +139,10 @@ def match(part: Kernel) -> Form | Declined:
         left,
         right,
         operand,
-        operand_access(part, left, rows, inner),
-        operand_access(part, right, columns, inner),
+        accesses[0],
+        accesses[1],
+        count,
+        has_instruction,
     )
 
 
