@@ -10,7 +10,7 @@ import numpy as np
 
 from dlc.api.gpu import plan as p
 from dlc.api.gpu.machine import Array, Machine, Memory, PreparedLaunch
-from dlc.errors import IndexFault, InputError, LimitError
+from dlc.errors import IndexFault, InputError, LimitError, UnsupportedError
 from dlc.ir.dims import Dim, Guard, Relation, evaluate, free_symbols
 from dlc.ir.dtypes import from_text
 from dlc.lowering.evaluate import evaluate_kernel
@@ -280,7 +280,14 @@ class _Run:
             self.binding.passed[key] = addresses
             known()
             return
-        dims = (*step.grid, *step.scalars)
+        dims = (*step.grid, *step.scalars, step.elements)
+        if step.most and self.value(step.elements) > step.most:
+            raise UnsupportedError(
+                f"a tensor has more than {step.most:,} elements, where the model's kernels do not reach",
+                hint="compile the model with these extents fixed by shapes=",
+                node=step.origin or None,
+                code="unsupported",
+            )
         grid = tuple(self.value(extent) for extent in step.grid)
         launch = self.machine.prepare(
             step.function, grid, [*addresses, *(self.value(dim) for dim in step.scalars)]

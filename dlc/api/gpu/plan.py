@@ -27,13 +27,19 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """Run function number `function` on a grid of programs; `origin` names the nodes that it works for."""
+    """Run function number `function` on a grid of programs; `origin` names the nodes that it works for.
+
+    Its indices reach `most` elements, and the greatest of its tensors has `elements`; 0 where that is enough
+    for sure.
+    """
 
     function: int
     grid: tuple[Dim, ...]
     pointers: tuple[Place, ...]
     scalars: tuple[Dim, ...]
     origin: str
+    elements: Dim
+    most: int
 
 
 @dataclasses.dataclass(frozen=True)

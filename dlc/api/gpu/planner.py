@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dlc.api.gpu import plan as p
 from dlc.backends.triton.backend import GpuProgram, HostKernel
 from dlc.backends.triton.function import TritonFunction
-from dlc.backends.triton.function_builder import FAULT, Call
+from dlc.backends.triton.function_builder import FAULT, MOST_ELEMENTS, Call
 from dlc.backends.triton.select import GpuKernel
 from dlc.errors import Finding, UnsupportedError
-from dlc.ir.dims import Dim, Symbol, ceildiv, free_symbols, maximum, product
+from dlc.ir.dims import Dim, Symbol, bounds, ceildiv, free_symbols, maximum, product
+from dlc.ir.types import TensorType
 from dlc.lowering import program as lowered
 from dlc.lowering.text import to_text
 
@@ -186,14 +187,15 @@ class _Planner:
         yield from self._reserve(kernel)
         for name, number in numbers.items():
             memory[name] = p.Place(p.WORKSPACE, number, 0)
+        elements = _greatest([*(param.type for param in params), *(s.type for s in kernel.workspaces)])
         for action in kernel.actions:
             if isinstance(action, Call):
-                yield self._call(action, memory, origin)
+                yield self._call(action, memory, origin, elements)
                 continue
             # The axis is a symbol of the calls, and no other kernel's.
             swapped = tuple((numbers[one], numbers[other]) for one, other in action.swapped)
             self.swapped += map(set, swapped)
-            body = tuple(self._call(call, memory, origin) for call in action.calls)
+            body = tuple(self._call(call, memory, origin, elements) for call in action.calls)
             yield p.Recur(action.axis, self._dim(action.extent), action.reverse, body, swapped)
 
     def _reserve(self, kernel: GpuKernel) -> Iterable[p.Step]:
@@ -220,8 +222,10 @@ class _Planner:
             for number in group:
                 self.workspaces[number] = size
 
-    def _call(self, call: Call, memory: Mapping[str, p.Place], origin: str) -> p.Launch:
+    def _call(self, call: Call, memory: Mapping[str, p.Place], origin: str, elements: Dim) -> p.Launch:
         function = call.function
+        if function.index == "i64":
+            elements = 0
         number, _ = self.functions.setdefault(function.digest, (len(self.functions), function))
         pointers = []
         for name in call.pointers:
@@ -231,8 +235,20 @@ class _Planner:
             else:
                 pointers.append(memory[name])
         return p.Launch(
-            number, self._dims(function.grid), tuple(pointers), self._dims(call.scalars), origin
+            number,
+            self._dims(function.grid),
+            tuple(pointers),
+            self._dims(call.scalars),
+            origin,
+            self._dim(elements),
+            0 if elements == 0 else MOST_ELEMENTS,
         )
+
+
+def _greatest(types: Iterable[TensorType]) -> Dim:
+    """The elements of the greatest tensor; 0 if no index of 32 bits is too small for any, for sure."""
+    sizes = [product(type_.physical_shape) for type_ in types]
+    return maximum(0, 0, *(n for n in sizes if (bounds(n)[1] or MOST_ELEMENTS + 1) > MOST_ELEMENTS))
 
 
 def summary(plan: p.Plan) -> list[p.Evaluate]:
@@ -249,5 +265,3 @@ def summary(plan: p.Plan) -> list[p.Evaluate]:
             case p.Repeat():
                 stack += step.body
     return found
-
-

@@ -9,7 +9,7 @@ from dlc.backends.triton.dims import dim_text
 from dlc.backends.triton.function import TritonFunction
 from dlc.backends.triton.semantics import helpers_of
 from dlc.backends.triton.writer import Writer
-from dlc.ir.dims import Dim, Symbol, bounds
+from dlc.ir.dims import Dim, Symbol, bounds, product
 from dlc.ir.dtypes import DType
 from dlc.lowering.kernel import Kernel, Param
 
@@ -21,8 +21,8 @@ import triton.language as tl
 from triton.language.extra import libdevice
 
 """
-#: Beyond so many elements a 32-bit index does not reach.
-_MOST_ELEMENTS = 1 << 31
+#: With more elements than that, a 32-bit index of a point of the last block does not reach.
+MOST_ELEMENTS = (1 << 31) - (1 << 16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,5 +137,5 @@ def index_type(kernel: Kernel) -> str:
 
     A launch whose symbols make a tensor larger than that is refused when its sizes are known.
     """
-    sizes = (bounds(param.type.elements)[0] or 0 for param in kernel.params)
-    return "i64" if max(sizes, default=0) >= _MOST_ELEMENTS else "i32"
+    sizes = (bounds(product(param.type.physical_shape))[0] or 0 for param in kernel.params)
+    return "i64" if max(sizes, default=0) > MOST_ELEMENTS else "i32"

@@ -62,12 +62,14 @@ EVERYTHING = p.Plan(
     growing=1,
     fault_origins=("gather",),
     steps=(
-        p.Launch(0, (Symbol("n"), 2), (p.Place(p.INPUT, 0, 0), p.Place(p.FAULTS, 0, 0)), (3,), "a"),
+        p.Launch(
+            0, (Symbol("n"), 2), (p.Place(p.INPUT, 0, 0), p.Place(p.FAULTS, 0, 0)), (3,), "a", Symbol("n"), 9
+        ),
         p.Recur(
             "a0",
             Symbol("n"),
             True,
-            (p.Launch(0, (1,), (p.Place(p.WORKSPACE, 0, 0),), (Symbol("a0"),), "b"),),
+            (p.Launch(0, (1,), (p.Place(p.WORKSPACE, 0, 0),), (Symbol("a0"),), "b", 0, 0),),
             ((0, 1),),
         ),
         p.Bind("m", p.Place(p.ARENA, 0, Symbol("n") // 2), "i64"),
