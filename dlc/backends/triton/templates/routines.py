@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from dlc.backends.triton.function_builder import Call
-from dlc.backends.triton.templates import compact, roi, suppression, top_k
+from dlc.backends.triton.templates import compact, distinct, roi, suppression, top_k
 from dlc.backends.triton.templates.template import Declined, Launches
 from dlc.lowering.kernel import Kernel, Routine
 from dlc.target import GpuTarget
@@ -16,6 +16,7 @@ from dlc.target import GpuTarget
 ROUTINES: dict[str, ModuleType] = {
     "top_k": top_k,
     "compact": compact,
+    "distinct": distinct,
     "non_max_suppression": suppression,
     "roi_align": roi,
 }

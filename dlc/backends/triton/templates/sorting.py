@@ -117,12 +117,12 @@ class Sort:
     @property
     def _widths(self) -> list[int]:
         """The lengths of runs before each pass."""
-        return [RUN << number for number in range(32) if RUN << number < self.most]
+        return [] if self.is_short else [RUN << n for n in range(32) if RUN << n < self.most]
 
     def sorted_at(self, builder: RoutineBuilder, row: str, place: str, mask: str) -> str:
         """Write the position of the element that is number `place` in its row."""
         first, second = self.spaces
-        if isinstance(self.length, int):
+        if self.is_short or isinstance(self.length, int):
             return builder.load(self.spaces[len(self._widths) % 2].name, row, place, mask=mask)
         # As many passes were made as there are widths below the length.
         builder.line("swapped = 0")
@@ -138,8 +138,8 @@ class Sort:
     def _runs(self) -> Call:
         builder = RoutineBuilder(self.part, self.spaces)
         there, row, at, rank = self.rank(builder)
-        # Ranks count from the beginning of a run.
-        place = builder.assign("place", f"{at} // {RUN} * {RUN} + {rank}")
+        begin = "" if self.is_short else f"{at} // {RUN} * {RUN} + "
+        place = builder.assign("place", f"{begin}{rank}")
         kept = builder.assign("kept", f"{there} & ({rank} < {builder.dim(self.keep)})")
         builder.store(at, self.spaces[0].name, row, place, mask=kept)
         total = self.rows * self.length
