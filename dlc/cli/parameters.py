@@ -126,6 +126,11 @@ def compile_options(function: Function) -> Function:
         help="Check every access to memory of the generated code, with red zones around buffers and NaNs in "
         "fresh memory. Slow: for finding faults of dlc.",
     )
+    @click.option(
+        "--tune",
+        is_flag=True,
+        help="Measure the ways to run kernels on the GPU at hand, and keep what was measured.",
+    )
     @click.option("--isolate", is_flag=True, help="Compile in a process of its own, with limits.")
     @click.option("--no-cache", is_flag=True, help="Leave the compile cache out.")
     @click.option(
@@ -149,6 +154,7 @@ def compile_options(function: Function) -> Function:
         strict: bool,
         low_memory: bool,
         debug_codegen: bool,
+        tune: bool,
         isolate: bool,
         no_cache: bool,
         external_data_dir: Path | None,
@@ -163,6 +169,7 @@ def compile_options(function: Function) -> Function:
             "memory": "low" if low_memory else "default",
             "cache": not no_cache,
             "debug_codegen": debug_codegen,
+            "tune": tune,
             "isolate": isolate,
             "external_data_dir": external_data_dir,
             "limits": limits,

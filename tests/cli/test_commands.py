@@ -38,6 +38,7 @@ def test_compile(cli: Callable[..., Any], compiler: Any, tmp_path: Path) -> None
         "memory": "low",
         "cache": False,
         "debug_codegen": False,
+        "tune": False,
         "isolate": False,
         "external_data_dir": None,
         "limits": Limits(nodes=77),
@@ -220,6 +221,24 @@ def test_cache(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert json.loads(cli("cache", "info", "--json").out)["entries"] == 1
     assert "removed 1 entries" in cli("cache", "clear").out
     assert "0 entries" in cli("cache", "info").out
+
+
+def test_measured_times_are_exported_and_merged(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from dlc.runtime.records import Record, Records
+
+    monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path / "cache"))
+    file = tmp_path / "times.sqlite"
+    Records(file).put(Record("a product", "a GPU", "triton 3.9", 2, 1e-5))
+    assert "took over 1" in cli("cache", "merge", file).out
+    (found,) = json.loads(cli("cache", "measured", "--json").out)["records"]
+    assert found == vars(Record("a product", "a GPU", "triton 3.9", 2, 1e-5))
+    copy = tmp_path / "copy.sqlite"
+    assert "1 record" in cli("cache", "measured", "--export", copy).out
+    assert Records(copy).all() == Records(file).all()
+    (tmp_path / "text").write_text("no database")
+    assert cli("cache", "merge", tmp_path / "text").status == 2
 
 
 def test_demo(cli: Callable[..., Any], compiler: Any) -> None:
