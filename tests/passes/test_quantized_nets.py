@@ -1,0 +1,101 @@
+"""Small networks that onnxruntime quantizes answer with onnxruntime's bytes."""
+from __future__ import annotations
+
+import collections
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from tests.helpers.quantized_models import Array, onnxruntime_results, raised, results
+
+quantization = pytest.importorskip("onnxruntime.quantization")
+
+f32 = np.float32
+
+
+def residual_net() -> onnx.ModelProto:
+    """Convolutions with activations, one of them depthwise, a residual sum, pools and a classifier."""
+    rng = np.random.default_rng(0)
+    weights: list[onnx.TensorProto] = []
+    nodes: list[onnx.NodeProto] = []
+
+    def weight(*shape: int) -> str:
+        name = f"w{len(weights)}"
+        data = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        weights.append(numpy_helper.from_array(data.astype(f32), name))
+        return name
+
+    def add(op_type: str, *inputs: str, **attributes: Any) -> str:
+        name = f"v{len(nodes)}"
+        nodes.append(helper.make_node(op_type, list(inputs), [name], **attributes))
+        return name
+
+    def conv(x: str, channels: int, filters: int, **attributes: Any) -> str:
+        kernel, bias = weight(filters, channels, 3, 3), weight(filters)
+        return add("Conv", x, kernel, bias, pads=[1, 1, 1, 1], **attributes)
+
+    stem = add("Relu", conv("x", 3, 16, strides=[2, 2]))
+    pooled = add("MaxPool", stem, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    body = add("Relu", conv(pooled, 16, 16))
+    body = add("Relu", conv(body, 1, 16, group=16))
+    body = conv(body, 16, 16)
+    joined = add("Relu", add("Add", body, pooled))
+    smaller = add("AveragePool", joined, kernel_shape=[2, 2], strides=[2, 2])
+    flat = add("Flatten", add("GlobalAveragePool", conv(smaller, 16, 24)))
+    nodes.append(helper.make_node("Gemm", [flat, weight(10, 24), weight(10)], ["y"], transB=1))
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+              for name, shape in (("x", ("batch", 3, 32, 32)), ("y", ("batch", 10)))]
+    graph = helper.make_graph(nodes, "net", values[:1], values[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+class Random(quantization.CalibrationDataReader):  # type: ignore[misc]
+    """Images of noise."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(1)
+        self.batches: Iterator[dict[str, Array]] = iter(
+            [{"x": rng.standard_normal((4, 3, 32, 32)).astype(f32)} for _ in range(4)]
+        )
+
+    def get_next(self) -> dict[str, Array] | None:
+        """The next batch."""
+        return next(self.batches, None)
+
+
+def quantized(folder: Path, form: str, per_channel: bool, weights: str) -> onnx.ModelProto:
+    """The network as quantize_static makes it."""
+    logging.getLogger().setLevel(logging.ERROR)
+    source, target = folder / "float.onnx", folder / "quantized.onnx"
+    onnx.save(residual_net(), source)
+    quantization.quantize_static(
+        source,
+        target,
+        Random(),
+        quant_format=quantization.QuantFormat[form],
+        per_channel=per_channel,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType[weights],
+    )
+    return onnx.load(target)
+
+
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+@pytest.mark.parametrize(("per_channel", "weights"), [(False, "QInt8"), (True, "QInt8"), (False, "QUInt8")])
+def test_bytes(tmp_path: Path, form: str, per_channel: bool, weights: str) -> None:
+    model = quantized(tmp_path, form, per_channel, weights)
+    graph, _ = raised(model)
+    for seed in range(3):
+        x = np.random.default_rng(seed + 5).standard_normal((2, 3, 32, 32)).astype(f32)
+        for found, wanted in zip(results(graph, {"x": x}), onnxruntime_results(model, {"x": x}), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    names = collections.Counter(node.op.name for node in graph.nodes)
+    # That of the average pool, and that of the result.
+    assert names["DequantizeLinear"] == 2
+    assert names["Conv"] == 5
