@@ -89,7 +89,7 @@ class _Distinct:
         self.count = part.param(form.rows).type.shape[0]
         self.order = _Rows(part, form.rows)
         self.sort = Sort(part, self.order, 1, self.count, self.count)
-        #: The group of each row; of each group, where it begins, its first row, and its number in the results.
+        #: The group of each row; of each group, where it begins, its first row, its number in results.
         self.group, self.start, self.first, self.number = (
             workspace(part, name, DType.I32, self.count) for name in ("group", "start", "first", "number")
         )

@@ -51,6 +51,9 @@ class RoutineBuilder(FunctionBuilder):
         names = [self.name("i") for _ in extents]
         indices = [self.alias(name) for name in names]
         tiles.take_apart(self, flat, [Axis(name, extent) for name, extent in zip(names, extents)])
+        for name, extent in zip(names, extents):
+            if extent == 1:
+                self.line(f"{name} = {flat} * 0")  # of the shape that masks have, too
         return tuple(indices)
 
     def at(self, name: str, *index: Dim | str) -> str:
