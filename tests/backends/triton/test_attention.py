@@ -425,10 +425,12 @@ def test_a_chain_of_an_exporter() -> None:
 # --- binaries
 
 
-def compiled(dtype: Any, target: GpuTarget, width: int, queries: int, causal: bool = True) -> list[Any]:
+def compiled(dtype: Any, target: GpuTarget, width: int, queries: int, biased: bool) -> list[Any]:
     """The resources of the functions, the keys being any number."""
-    operands = heads(queries, 77, width=width, values=width, dtype=dtype)
-    one = OneNode(Attention(0.125, causal), operands, symbolic=(77,))
+    operands: list[Array | None] = [*heads(queries, 77, width=width, values=width, dtype=dtype)]
+    if biased:
+        operands.append(draw(queries, 77, dtype=dtype))
+    one = OneNode(Attention(0.125, causal=True), operands, symbolic=(77,))
     kernel = lower_node(one.node, Names(one.env)).kernel
     calls = emit_kernel(kernel, target).calls
     return [measure(compile_function(call.function, target)) for call in calls]
@@ -436,20 +438,21 @@ def compiled(dtype: Any, target: GpuTarget, width: int, queries: int, causal: bo
 
 @pytest.mark.parametrize("target", [SM_80, SM_90], ids=lambda t: t.name)
 @pytest.mark.parametrize(
-    "dtype, width, queries",
+    "dtype, width, queries, biased",
     [
-        (np.float16, 64, 1000),
-        (BF16, 128, 1000),
-        (np.float16, 256, 1000),
-        (BF16, 128, 1),
-        (np.float32, 64, 1000),
+        (np.float16, 64, 1000, False),
+        (BF16, 128, 1000, False),
+        (BF16, 128, 1000, True),
+        (np.float16, 256, 1000, False),
+        (BF16, 128, 1, True),
+        (np.float32, 64, 1000, False),
     ],
     ids=str,
 )
 def test_binaries_use_matrix_instructions_and_do_not_spill(
-    target: GpuTarget, dtype: Any, width: int, queries: int
+    target: GpuTarget, dtype: Any, width: int, queries: int, biased: bool
 ) -> None:
-    found = compiled(dtype, target, width, queries)
+    found = compiled(dtype, target, width, queries, biased)
     assert all(r.spill_bytes == 0 and r.shared_bytes <= target.shared_bytes for r in found)
     assert not any("wgmma" in note for r in found for note in r.notes)
     if dtype != np.float32:

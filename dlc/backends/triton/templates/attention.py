@@ -19,13 +19,13 @@ from dlc.backends.triton.expressions import Emitter, Points
 from dlc.backends.triton.function_builder import Call, FunctionBuilder
 from dlc.backends.triton.offsets import Tile
 from dlc.backends.triton.templates import attention_split
+from dlc.backends.triton.templates.attention_bounds import KeyBound, symbols_of
 from dlc.backends.triton.templates.attention_config import FEW_AT_LAUNCH, Config, candidates, for_rows
-from dlc.backends.triton.templates.attention_form import Form, KeyBound, attention_form
+from dlc.backends.triton.templates.attention_form import Form, attention_form
 from dlc.backends.triton.templates.template import Declined, Launches
-from dlc.ir.dims import Dim, free_symbols
+from dlc.ir.dims import Dim
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
-from dlc.lowering.inspect import expr_dims
 from dlc.lowering.kernel import Access, Axis, Kernel
 from dlc.target import GpuTarget
 
@@ -172,7 +172,7 @@ class Attention:
         """A bound of keys as one number: the greatest or least of those of the queries."""
         builder = self.builder
         text = builder.assign("limit", outer.value(bound.bound))
-        names = {symbol.name for dim in expr_dims(bound.bound) for symbol in free_symbols(dim)}
+        names = symbols_of(bound.bound)
         extent = builder.dim(self.keys)
         if outer.points.along(names):
             if self.rows.bound is not None:
@@ -257,7 +257,7 @@ class Attention:
         kind = register_type(dtype)
         text = Emitter(builder, Points(points)).value(value)
         text = f"tl.broadcast_to(tl.cast({text}, {kind}), {shape})"
-        names = {symbol.name for dim in expr_dims(value) for symbol in free_symbols(dim)}
+        names = symbols_of(value)
         # A load that moves along the tile is 0 beyond its bound by itself.
         is_zero = isinstance(value, e.Load) and not value.mask and not names.isdisjoint(summed.moving)
         if summed.bound is not None and not is_zero:

@@ -43,9 +43,10 @@ def candidates(form: Form, target: GpuTarget) -> tuple[Config, ...]:
     queries = tiles.extent_of(form.rows)
     size = max(_padded(form.width), _padded(form.features))
     if form.operand is DType.F32 or form.operand_of_values is DType.F32:
-        shapes = _WIDE
+        plain, loading = _WIDE, _WIDE_LOADING
     else:
-        shapes = _WGMMA if target.has_wgmma else _MMA
+        plain, loading = (_WGMMA, _WGMMA_LOADING) if target.has_wgmma else (_MMA, _MMA_LOADING)
+    shapes = plain | loading if form.has_matrix_mask else plain
     found: dict[Config, None] = {}
     for config in shapes[min(most for most in shapes if size <= most)]:
         keys = tiles.fitting(tiles.extent_of(form.keys), 16, config.keys)
@@ -81,6 +82,19 @@ _WIDE: _Shapes = {
     64: (Config(64, 32, 8, 2),),
     128: (Config(64, 16, 8, 2),),
     512: (Config(16, 16, 8, 1),),
+}
+#: The same where a number is loaded for each score, whose addresses take as many registers again.
+_WGMMA_LOADING: _Shapes = {
+    64: (Config(128, 64, 8, 3), Config(64, 64, 4, 3)),
+    128: (Config(128, 32, 8, 2), Config(64, 64, 8, 2)),
+}
+_MMA_LOADING: _Shapes = {
+    64: (Config(128, 32, 8, 3), Config(64, 32, 4, 3)),
+    128: (Config(64, 32, 8, 2), Config(128, 16, 8, 2)),
+    256: (Config(32, 32, 8, 2),),
+}
+_WIDE_LOADING: _Shapes = {
+    128: (Config(32, 16, 8, 2),),
 }
 
 

@@ -7,15 +7,14 @@ keys of a query (causality, windows, lengths) become ranges of keys, the rest st
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from dlc.backends.triton import tiles
+from dlc.backends.triton.templates.attention_bounds import NEVER, KeyBound, split_bounds, symbols_of
 from dlc.backends.triton.templates.template import Declined
-from dlc.ir.dims import Symbol, free_symbols, linear
 from dlc.ir.dtypes import DType
 from dlc.lowering import expr as e
-from dlc.lowering.inspect import expr_dims, roots
+from dlc.lowering.inspect import roots
 from dlc.lowering.kernel import (
     Axis,
     Contract,
@@ -33,16 +32,6 @@ from dlc.lowering.kernel import (
 MAX_WIDTH = 512
 #: Types that matrix instructions take as they are, with sums in f32.
 NARROW = (DType.F16, DType.BF16)
-
-
-@dataclasses.dataclass(frozen=True)
-class KeyBound:
-    """A condition on the number of a key: below `bound`, or from `bound` on if `lower`; `bound` is an integer
-    expression that does not depend on the key.
-    """
-
-    bound: e.Expr
-    lower: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +73,15 @@ class Form:
         key = e.Iota(DType.I64, self.keys[0].symbol)
         for each in self.bounds:
             holds = e.Compare(DType.BOOL, "ge" if each.lower else "lt", key, each.bound)
-            score = e.Select(DType.F32, holds, score, _NEVER)
+            score = e.Select(DType.F32, holds, score, NEVER)
         return score
 
-
-_NEVER = e.Const(DType.F32, -math.inf)
+    @property
+    def has_matrix_mask(self) -> bool:
+        """Whether something is loaded for each query and key."""
+        along = [{axis.name for axis in axes} for axes in (self.rows, self.keys)]
+        loads = (symbols_of(node) for node in e.walk(self.score) if isinstance(node, e.Load))
+        return any(all(names & found for names in along) for found in loads)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +119,7 @@ def attention_form(part: Kernel) -> Form | Declined:
         for node in e.walk(*(_inlined(value, found.maps) for value in group)):
             if isinstance(node, e.Read) and not _is_at(part, node, outs):
                 return Declined(f"{node.local} is read elsewhere than attention does")
-    score, bounds = _split_bounds(x, [part.axis(name).symbol for name in first.columns])
+    score, bounds = split_bounds(x, [part.axis(name).symbol for name in first.columns])
     left, right, operand, factor = _operands(operands[0], operands[1], set(first.reduce))
     slope = 1.0
     if factor is not None:
@@ -135,7 +128,7 @@ def attention_form(part: Kernel) -> Form | Declined:
         else:
             score = _scaled(score, product.name, factor)
     values, narrow = _narrowed(operands[2])
-    bounding = {s.name for b in bounds for dim in expr_dims(b.bound) for s in free_symbols(dim)}
+    bounding = {name for bound in bounds for name in symbols_of(bound.bound)}
     return Form(
         product=product.name,
         left=left,
@@ -227,7 +220,7 @@ def _shift(weight: e.Expr, x: e.Expr, top: LocalTensor, varying: set[str]) -> e.
     match weight:
         case e.Unary(_, "exp", e.Binary(_, "sub", scores, shift)) if scores is x:
             reads = {node.local for node in e.walk(shift) if isinstance(node, e.Read)}
-            return shift if reads == {top.name} and not varying & _symbols(shift) else None
+            return shift if reads == {top.name} and not varying & symbols_of(shift) else None
     return None
 
 
@@ -241,61 +234,6 @@ def _inlined(value: e.Expr, maps: Mapping[str, Map]) -> e.Expr:
         return _inlined(e.substitute(stage.value, dict(zip(stage.out.axes, node.index, strict=True))), maps)
 
     return e.rewrite(value, leaf)
-
-
-def _symbols(value: e.Expr) -> set[str]:
-    return {symbol.name for dim in expr_dims(value) for symbol in free_symbols(dim)}
-
-
-# --- conditions on keys
-
-
-def _split_bounds(x: e.Expr, keys: list[Symbol]) -> tuple[e.Expr, tuple[KeyBound, ...]]:
-    """`x` without the conditions on the key's number that make it -inf, and these conditions."""
-    if len(keys) != 1:
-        return x, ()
-    match x:
-        case e.Select(_, condition, score, otherwise) if otherwise is _NEVER:
-            pass
-        case _:
-            return x, ()
-    score, bounds = _split_bounds(score, keys)
-    for part in _conjuncts(condition):
-        bound = _bound(part, keys[0])
-        if bound is not None:
-            bounds = (*bounds, bound)
-        else:
-            score = e.Select(DType.F32, part, score, _NEVER)
-    return score, bounds
-
-
-def _conjuncts(condition: e.Expr) -> Iterator[e.Expr]:
-    match condition:
-        case e.Binary(_, "and", left, right):
-            yield from _conjuncts(left)
-            yield from _conjuncts(right)
-        case _:
-            yield condition
-
-
-_MIRRORED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
-
-
-def _bound(part: e.Expr, key: Symbol) -> KeyBound | None:
-    """A comparison of the key's number, or that and another one, with what does not depend on it."""
-    if not isinstance(part, e.Compare) or part.fn not in _MIRRORED:
-        return None
-    fn, left, right = part.fn, part.left, part.right
-    if key.name in _symbols(right):
-        fn, left, right = _MIRRORED[fn], right, left
-    if not isinstance(left, e.Iota) or left.dtype is not DType.I64 or key.name in _symbols(right):
-        return None
-    affine = linear(left.index, key)
-    if affine is None or affine[0] != 1:
-        return None
-    rest = affine[1] * -1 + (1 if fn in ("le", "gt") else 0)
-    bound = right if rest == 0 else e.Binary(DType.I64, "add", right, e.Iota(DType.I64, rest))
-    return KeyBound(bound, lower=fn in ("ge", "gt"))
 
 
 # --- operands
@@ -329,7 +267,7 @@ def _peeled(value: e.Expr, varying: set[str]) -> tuple[e.Expr, e.Expr | None]:
     match value:
         case e.Binary(DType.F32, "mul", left, right):
             for core, factor in ((left, right), (right, left)):
-                if not varying & _symbols(factor):
+                if not varying & symbols_of(factor):
                     core, more = _peeled(core, varying)
                     return core, factor if more is None else e.Binary(DType.F32, "mul", more, factor)
     return value, None
@@ -351,7 +289,7 @@ def _is_homogeneous(score: e.Expr, product: str) -> bool:
     match score:
         case e.Read(_, local):
             return local == product
-        case e.Select(_, condition, inner, otherwise) if otherwise is _NEVER:
+        case e.Select(_, condition, inner, otherwise) if otherwise is NEVER:
             reads = {node.local for node in e.walk(condition) if isinstance(node, e.Read)}
             return product not in reads and _is_homogeneous(inner, product)
     return False
