@@ -12,6 +12,7 @@ from dlc.backends.triton.function_builder import Call
 from dlc.backends.triton.parts import Cutter, Workspace, workspace_name
 from dlc.backends.triton.semantics import NotInTriton
 from dlc.backends.triton.templates import (
+    atomic,
     attention,
     contraction,
     direct,
@@ -37,6 +38,7 @@ TEMPLATES: dict[str, ModuleType] = {
     "long_rows": long_rows,
     "rows": rows,
     "pointwise": pointwise,
+    "atomic": atomic,
     "ordered": ordered,
     "scan": scan,
     "routines": routines,
