@@ -171,7 +171,7 @@ class Emitter:
         if not allowed:
             return loaded(node.dtype, f"tl.load({at})")
         constant_other = isinstance(node.other, e.Const)
-        other = _stored_constant(node.other) if isinstance(node.other, e.Const) else "0"
+        other = _stored_constant(node.other) if isinstance(node.other, e.Const) else _nothing(param)
         text = loaded(param.type.dtype, f"tl.load({at}, mask={' & '.join(allowed)}, other={other})")
         if node.other is None or constant_other:
             return text
@@ -260,6 +260,12 @@ def _join(left: Mask, right: Mask) -> Mask:
 
 def _stored_constant(other: e.Const) -> str:
     return str(int(bool(other.value))) if other.dtype is DType.BOOL else constant(other.value, other.dtype)
+
+
+def _nothing(param: Param) -> str:
+    """What stands for elements that are not loaded; Triton converts no integer to 8-bit floats."""
+    dtype = param.type.dtype
+    return constant(0.0, dtype) if dtype.is_float and dtype.bits == 8 else "0"
 
 
 def _dims(entry: e.Index) -> tuple[Dim, ...]:

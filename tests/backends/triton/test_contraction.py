@@ -213,3 +213,15 @@ def test_integers_by_digits(dtype: str, left: str, digits: int, right: str) -> N
     assert isinstance(form, contraction_form.Form)
     assert form.digits == (1, 1) if form.operand is DType.I8 else form.digits[0] == digits
     assert "tl.dot" in compare(kernel).calls[0].function.text
+
+
+@pytest.mark.parametrize("dtype", ["f8e4m3fn", "f8e5m2"])
+def test_eight_bit_floats(dtype: str) -> None:
+    kernel = matmul(40, 48, 160, dtype, transposed=True, epilogue="none")
+    code = compare(kernel)
+    found = measure(compile_function(code.calls[0].function, SM_90))
+    assert found.spill_bytes == 0
+    assert found.wgmma + found.mma > 0
+    if dtype == "f8e5m2":
+        found = measure(compile_function(compare(kernel, target=SM_80).calls[0].function, SM_80))
+        assert found.mma > 0

@@ -11,6 +11,7 @@ from dlc.backends.triton import tiles
 from dlc.backends.triton.elements import register_type
 from dlc.backends.triton.expressions import Emitter, Points
 from dlc.backends.triton.function_builder import Call, FunctionBuilder
+from dlc.backends.triton.semantics import cast
 from dlc.backends.triton.templates import contraction_form, pointwise
 from dlc.backends.triton.templates.configurations import Config, candidates
 from dlc.backends.triton.templates.contraction_form import Form
@@ -25,6 +26,9 @@ from dlc.target import GpuTarget
 
 #: Programs that share columns follow each other in groups of so many rows of tiles, for the L2 cache.
 GROUP = 8
+#: Matrix instructions for 8-bit floats sum with fewer bits than f32 has: over so many products at most.
+IMPRECISE = 128
+_EIGHT_BITS = (DType.F8E4M3FN, DType.F8E5M2)
 
 __all__ = ["Config", "Form", "candidates", "emit", "match"]
 
@@ -58,6 +62,7 @@ class _Contraction:
     def __init__(self, part: Kernel, form: Form, target: GpuTarget, config: Config) -> None:
         self.form = form
         self.config = config
+        self.has_units = target.multiplies(form.operand.text)
         self.f32_products = target.f32_products if target.multiplies("f32") else "ieee"
         self.builder = FunctionBuilder(part)
         self.out = form.contract.out
@@ -126,8 +131,12 @@ class _Contraction:
                 acc = self.sums[i + j]
                 builder.line(f"{acc} = tl.dot({lefts[i]}, {rights[j]}, {acc}, out_dtype={kind})")
             return
-        precision = f', input_precision="{self.f32_products}"' if form.operand is DType.F32 else ""
-        builder.line(f"acc = tl.dot({left}, {right}, acc{precision}, out_dtype={kind})")
+        how = ""
+        if form.operand is DType.F32:
+            how = f', input_precision="{self.f32_products}"'
+        elif form.operand in _EIGHT_BITS:
+            how = f", max_num_imprecise_acc={IMPRECISE}"
+        builder.line(f"acc = tl.dot({left}, {right}, acc{how}, out_dtype={kind})")
 
     def _digits(self, number: str, count: int) -> list[str]:
         """Write the digits of a tile of integers, the lowest first."""
@@ -148,7 +157,12 @@ class _Contraction:
         emitter = Emitter(builder, Points((*outer.points.tiles, depth)), outer.locals, self.form.maps)
         text = emitter.value(value)
         tile = (config.rows, config.depth) if name == "left" else (config.depth, config.columns)
-        kind = register_type(self.form.operand)
+        operand = self.form.operand
+        if operand is DType.F8E5M2 and not self.has_units:
+            # Its numbers are some of f16's.
+            operand = DType.F16
+            text = cast(DType.F8E5M2, DType.F32, e.CastMode.WRAP, text)
+        kind = register_type(operand)
         text = f"tl.broadcast_to(tl.cast({text}, {kind}), {tile})"
         if depth.bound is not None and not isinstance(value, e.Load):
             text = f"tl.where({depth.bound}, {text}, tl.cast(0, {kind}))"

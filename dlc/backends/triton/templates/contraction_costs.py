@@ -69,6 +69,8 @@ class CostModel:
         sums = config.rows * config.columns / threads
         held = 40 + sums * (1.5 if self.costly else 1.0 + 0.25 * min(self.loads, 2))
         held += sums * (form.accumulators - 1)
+        if form.unit.is_float and form.unit.bits == 8:
+            held += sums
         for access, side in ((form.left_access, config.rows), (form.right_access, config.columns)):
             elements = side * config.depth / threads
             if access.is_async:
