@@ -164,7 +164,6 @@ class _Run:
         self.plan = executor.plan
         self.binding = binding
         self.env = dict(binding.numbers)
-        self.number = 0
         plan = self.plan
         self.base: dict[tuple[str, int], int] = {}
         for tensor, address in zip(plan.inputs, inputs, strict=True):

@@ -20,7 +20,7 @@ _KINDS = {kind.__name__: kind for kind in (*_STEPS, p.Place, p.Condition, p.Tens
 
 
 def to_data(value: Any) -> Any:
-    """A plan, or a part of one, as JSON-compatible data; a dim that is no number is a list of its text."""
+    """A plan, or a part of one, as JSON-compatible data; a dim is a number, or an object with its text."""
     if dataclasses.is_dataclass(value):
         fields = {field.name: to_data(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"is": type(value).__name__, **fields}

@@ -286,6 +286,15 @@ def test_growing_outputs() -> None:
             np.testing.assert_array_equal(total, (steps * x * x).sum(axis=0))
 
 
+def test_nothing_has_grown_yet() -> None:
+    x = np.array([1, 2, 3], np.float32)
+    with interpreted(STACKS) as model:
+        y, rows, total = model.run(None, {"x": x, "trip": np.array(0)})
+        np.testing.assert_array_equal(y, x)
+        assert rows.shape == (0, 3)
+        np.testing.assert_array_equal(total, [0, 0, 0])
+
+
 def test_growing_outputs_are_copies() -> None:
     x = np.ones(4, np.float32)
     with interpreted(STACKS) as model:

@@ -15,6 +15,8 @@ pytest.importorskip("triton")
 from dlc.backends.triton.emulate import emulate_kernel
 from dlc.backends.triton.select import emit_kernel
 from dlc.backends.triton.templates import rows
+from dlc.ir.dims import evaluate
+from dlc.ir.dtypes import DType
 from dlc.ir.ops.contraction import MatMul
 from dlc.ir.ops.normalization import (
     GroupNorm,
@@ -26,10 +28,13 @@ from dlc.ir.ops.normalization import (
     Softmax,
 )
 from dlc.ir.ops.reduction import ArgReduce, Reduce
+from dlc.ir.types import TensorType
 from dlc.lowering.evaluate import evaluate_kernel
 from dlc.lowering.parse import parse
+from dlc.lowering.tensors import Memory
 from dlc.verify.tolerances import Work
 from tests.helpers.gpu_nodes import GpuNode, assert_agrees, check_gpu
+from tests.lowering.kernels import poisoned
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -347,3 +352,48 @@ def test_arg_kinds_of_kernels(monoid: str, index: str) -> None:
         emulate_kernel(emit_kernel(kernel), {k: a.reshape(-1) for k, a in actual.items()}, {"n": length})
         for name, array in expected.items():
             np.testing.assert_array_equal(actual[name], array)
+
+
+LAYOUTS = {
+    "channels_last": "<0.2.3.1 pad(undefined)>",
+    "blocked": "<0.1.2.3.1b16 pad(undefined)>",
+    "halos": "<0.2.3.1 halo(2, 1, 2, zero) halo(3, 1, 1, zero) pad(undefined)>",
+}
+
+
+@each_way
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_in_layouts(layout: str, ways: tuple[int, int]) -> None:
+    """Sums over places and over channels of one tensor in memory, the difference to them in its layout."""
+    text = f"""kernel sums {{
+  symbol h
+  symbol n
+  read x: f32[n, 20, h, 3]{LAYOUTS[layout]}
+  write y: f32[n, 20, h, 3]{LAYOUTS[layout]}
+  axis b: n
+  axis c: 20
+  axis i: h
+  axis j: 3
+  for REST: total: f32 = sum over REDUCED of x[b, c, i, j]
+  for b, c, i, j: y[b, c, i, j] = x[b, c, i, j] - total[REST]
+}}
+"""
+    for rest, reduced in (("b, c", "i, j"), ("b, i, j", "c"), ("b", "c, i, j")):
+        kernel = parse(text.replace("REST", rest).replace("REDUCED", reduced))
+        axes = tuple("bcij".index(name) for name in reduced.split(", "))
+        for n, h in ((1, 1), (2, 5), (0, 3), (3, 0)):
+            symbols = {"n": n, "h": h}
+            x = random(n, 20, h, 3)
+            tensors = {}
+            for param in kernel.params:
+                physical = tuple(evaluate(extent, symbols) for extent in param.type.physical_shape)
+                tensors[param.name] = Memory(
+                    poisoned(TensorType(DType.F32, physical), {}), param.type, x.shape
+                )
+            tensors["x"].assign(x)
+            memory = {name: tensor.physical.reshape(-1) for name, tensor in tensors.items()}
+            emulate_kernel(emit_kernel(kernel), memory, symbols)
+            wide = x.astype(np.float64)
+            expected = (wide - wide.sum(axis=axes, keepdims=True)).astype(np.float32)
+            assert_agrees([tensors["y"].whole()], [expected], Work.REDUCTION)
+            assert np.count_nonzero(~np.isnan(memory["y"])) == x.size
