@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from dlc.backends.triton.function_builder import Call
-from dlc.backends.triton.templates import compact, distinct, roi, suppression, top_k, trees
+from dlc.backends.triton.templates import compact, coupling, distinct, roi, suppression, top_k, trees
 from dlc.backends.triton.templates.template import Declined, Launches
 from dlc.lowering.kernel import Kernel, Routine
 from dlc.target import GpuTarget
@@ -19,6 +19,7 @@ ROUTINES: dict[str, ModuleType] = {
     "distinct": distinct,
     "non_max_suppression": suppression,
     "roi_align": roi,
+    "pairwise_coupling": coupling,
     **dict.fromkeys(("tree_values", "tree_rows", "tree_votes"), trees),
 }
 
