@@ -71,4 +71,10 @@ def _steps(steps: Steps, memory: dict[str, Array], symbols: Mapping[str, int]) -
 def _call(call: Call, memory: Mapping[str, Array], symbols: Mapping[str, int]) -> None:
     grid = tuple(evaluate(extent, symbols) for extent in call.function.grid)
     scalars: list[Any] = [evaluate(dim, symbols) for dim in call.scalars]
-    interpret(call.function, grid, [memory[name] for name in call.pointers], scalars)
+    arrays = [memory[name] for name in call.pointers]
+    # Words of complex numbers.
+    views = [
+        array if array.dtype == dtype.numpy else array.view(dtype.numpy)
+        for array, (_, dtype) in zip(arrays, call.function.pointers, strict=True)
+    ]
+    interpret(call.function, grid, views, scalars)

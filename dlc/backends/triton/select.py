@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from dlc.backends.triton.choices import Choices
 from dlc.backends.triton.function_builder import Call
+from dlc.backends.triton.pairs import as_words
 from dlc.backends.triton.parts import Cutter, Workspace, workspace_name
 from dlc.backends.triton.semantics import NotInTriton
 from dlc.backends.triton.templates import (
@@ -90,6 +91,7 @@ def emit_kernel(
 
     Raises NotInTriton, with the reasons, where no template takes a stage.
     """
+    kernel = as_words(kernel)
     return _Selection(Cutter(kernel), target, choices or Choices()).run(kernel)
 
 
