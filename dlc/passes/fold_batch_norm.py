@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from dlc.ir.builder import GraphBuilder
+from dlc.ir.dtypes import DType
 from dlc.ir.graph import Node
 from dlc.ir.operator import Array
 from dlc.ir.ops.conversion import convert
@@ -24,8 +25,9 @@ class FoldBatchNorm(RewritePass):
     """BatchNorm(x) is x * m + (bias - mean * m) with m = scale / sqrt(variance + epsilon) for each channel.
 
     Where x is a Conv, ConvTranspose or matrix product with constant weights that nobody else reads, m goes
-    into the weights and the rest into the bias, in float64 and rounded once; elsewhere two pointwise nodes
-    remain.
+    into the weights and the rest into the bias, in float64 and rounded once. Elsewhere two pointwise nodes
+    remain, with the numbers that onnxruntime computes in float32: after integer products the last bit of a
+    result is one of the range to which the next layer quantizes.
 
     Example:
 
@@ -48,7 +50,7 @@ class FoldBatchNorm(RewritePass):
 @rule(BatchNorm)
 def batch_norm_into_weights(node: Node, builder: GraphBuilder) -> Outcome:
     """BatchNorm(x w + b) -> x w' + b'."""
-    parameters = _factors_and_terms(node)
+    parameters = _factors_and_terms(node, np.dtype(np.float64))
     if parameters is None:
         return Decline("scale, bias, mean or variance is not constant")
     found = affine(builder, operand(node, 0))
@@ -63,8 +65,9 @@ def batch_norm_into_weights(node: Node, builder: GraphBuilder) -> Outcome:
 @rule(BatchNorm)
 def batch_norm_to_pointwise(node: Node, builder: GraphBuilder) -> Outcome:
     """BatchNorm(x) -> x * m + t."""
-    parameters = _factors_and_terms(node)
     x = operand(node, 0)
+    precision = np.float32 if x.tensor.dtype is DType.F32 else np.float64
+    parameters = _factors_and_terms(node, np.dtype(precision))
     if parameters is None:
         return None
     shape = (-1, *[1] * (x.tensor.rank - 2))
@@ -73,12 +76,12 @@ def batch_norm_to_pointwise(node: Node, builder: GraphBuilder) -> Outcome:
     return builder.add(Binary("add"), builder.add(Binary("mul"), x, factors), terms)
 
 
-def _factors_and_terms(node: Node) -> tuple[Array, Array] | None:
-    """What BatchNorm multiplies and adds, when it is constant."""
+def _factors_and_terms(node: Node, precision: np.dtype[Any]) -> tuple[Array, Array] | None:
+    """What BatchNorm multiplies and adds, when it is constant, computed in `precision`."""
     assert isinstance(node.op, BatchNorm)
     values = [operand(node, index) for index in range(1, 5)]
     if any(not value.is_constant for value in values):
         return None
-    scale, bias, mean, variance = map(wide, values)
-    factors = scale / np.sqrt(variance + node.op.epsilon)
+    scale, bias, mean, variance = (wide(value).astype(precision) for value in values)
+    factors = 1 / np.sqrt(variance + precision.type(node.op.epsilon)) * scale
     return factors, bias - mean * factors

@@ -12,6 +12,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from dlc.frontend.onnx.importer import import_model
+from dlc.passes.pipeline import default_pipeline
 from tests.helpers.quantized_models import Array, onnxruntime_results, raised, results
 
 quantization = pytest.importorskip("onnxruntime.quantization")
@@ -99,3 +101,45 @@ def test_bytes(tmp_path: Path, form: str, per_channel: bool, weights: str) -> No
     # That of the average pool, and that of the result.
     assert names["DequantizeLinear"] == 2
     assert names["Conv"] == 5
+
+
+def normalized_net() -> onnx.ModelProto:
+    """Three convolutions, each with a BatchNormalization and an activation."""
+    rng = np.random.default_rng(3)
+    weights: list[onnx.TensorProto] = []
+    nodes: list[onnx.NodeProto] = []
+    x, channels = "x", 3
+    for index, filters in enumerate((8, 16, 8)):
+        vectors = rng.standard_normal(filters), rng.standard_normal(filters), rng.standard_normal(filters)
+        arrays = {
+            "w": rng.standard_normal((filters, channels, 3, 3)) / np.sqrt(9 * channels),
+            **dict(zip(("scale", "bias", "mean"), vectors, strict=True)),
+            "variance": rng.random(filters) + 0.5,
+        }
+        names = [f"{name}{index}" for name in arrays]
+        weights += [numpy_helper.from_array(data.astype(f32), name)
+                    for data, name in zip(arrays.values(), names, strict=True)]
+        nodes += [
+            helper.make_node("Conv", [x, names[0]], [f"c{index}"], pads=[1, 1, 1, 1]),
+            helper.make_node("BatchNormalization", [f"c{index}", *names[1:]], [f"b{index}"]),
+            helper.make_node("Relu", [f"b{index}"], [f"y{index}"]),
+        ]
+        x, channels = f"y{index}", filters
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+              for name, shape in (("x", ("batch", 3, 16, 16)), (x, ("batch", 8, 16, 16)))]
+    graph = helper.make_graph(nodes, "net", values[:1], values[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_dynamic_bytes(tmp_path: Path) -> None:
+    """Ranges are found at run time, of what BatchNormalization makes of integer sums."""
+    source, target = tmp_path / "float.onnx", tmp_path / "quantized.onnx"
+    onnx.save(normalized_net(), source)
+    quantization.quantize_dynamic(source, target, weight_type=quantization.QuantType.QUInt8)
+    model = onnx.load(target)
+    graph = import_model(model).graph
+    default_pipeline().without("assign-layouts").run(graph, check=True)
+    for seed in range(3):
+        feeds = {"x": np.random.default_rng(seed).standard_normal((2, 3, 16, 16)).astype(f32)}
+        (found,), (wanted,) = results(graph, feeds), onnxruntime_results(model, feeds)
+        np.testing.assert_array_equal(found, wanted)
