@@ -40,6 +40,8 @@ _NARROWEST, _LEAST_DEPTH = 64, 64
 _USUAL_CHUNKS = 8
 #: Into how many parts the depth may be divided.
 _CHUNKS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+#: The points of an extent that is not known.
+_OPEN = 4096
 #: The shortest part of the depth that is worth a program of its own.
 _SHORTEST = 128
 
@@ -81,7 +83,7 @@ def _config(form: Form, target: GpuTarget, shift: int) -> Config:
         depth = tiles.fitting(depth_extent, 16, max(16, size // 128))
     depth = _dividing(depth_extent, depth)
     points = tiles.fitting(points_extent, 1, max(1, size // depth))
-    batch = _known(tiles.extent_of(form.batch), 1)
+    batch = _least(tiles.extent_of(form.batch))
     # Narrower blocks of a short side keep all of the GPU busy.
     narrowest = 1 if access.is_deep else _NARROWEST * 8 // max(8, access.bits)
     parts = min(_USUAL_CHUNKS, max(1, _known(depth_extent, _SHORTEST)))
@@ -104,9 +106,14 @@ def _dividing(extent: Dim, depth: int) -> int:
 
 
 def _known(extent: Dim, block: int) -> int:
-    """The blocks of an extent; of an open one as many as its least has."""
-    least = extent if isinstance(extent, int) else bounds(extent)[0] or 1
-    return max(1, math.ceil(least / block))
+    """The blocks of an extent; an open one is taken to be long."""
+    points = extent if isinstance(extent, int) else max(bounds(extent)[0] or 1, _OPEN)
+    return max(1, math.ceil(points / block))
+
+
+def _least(extent: Dim) -> int:
+    """The least value of an extent, but 1."""
+    return max(1, bounds(extent)[0] or 1)
 
 
 def _chunks(form: Form, target: GpuTarget, blocks: int, depth: int) -> int:
