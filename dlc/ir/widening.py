@@ -15,7 +15,12 @@ from __future__ import annotations
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Node, Value
 from dlc.ir.ops.contraction import MatMul
+from dlc.ir.ops.convolution import Conv
+from dlc.ir.ops.movement import Reshape, Transpose
 from dlc.ir.ops.pointwise import Binary, Cast
+
+#: Channels of a group from which dot products of four pay.
+MIN_CHANNELS = 3
 
 
 def is_widening(node: Node) -> bool:
@@ -44,12 +49,19 @@ def _is_widened(value: Value) -> bool:
 
 def _is_product(node: Node) -> bool:
     """Whether `node` is a product with a constant that has instructions of its own."""
-    return isinstance(node.op, MatMul) and any(_is_constant(value) for value in node.operands)
+    match node.op:
+        case MatMul():
+            return any(_is_constant(value) for value in node.operands)
+        case Conv():
+            channels = node.operands[1].tensor.shape[1]
+            return _is_constant(node.operands[1]) and isinstance(channels, int) and channels >= MIN_CHANNELS
+    return False
 
 
 def _is_constant(value: Value) -> bool:
-    """Whether a value is a constant or a conversion of one, its zero point subtracted."""
-    if value.producer is None:
+    """Whether a value is a constant, or a conversion of one, moved, its zero point subtracted."""
+    node = value.producer
+    if node is None:
         return value.is_constant
-    operands = value.producer.operands
-    return isinstance(value.producer.op, Cast | Binary) and all(_is_constant(operand) for operand in operands)
+    folds = isinstance(node.op, Cast | Binary | Reshape | Transpose)
+    return folds and all(_is_constant(operand) for operand in node.operands)

@@ -14,6 +14,7 @@ from dlc.ir.graph import ElementSource, ExtentSource, Graph, Node, Value
 from dlc.ir.liveness import remove_dead_nodes
 from dlc.ir.ops.movement import DimTensor
 from dlc.ir.ops.pointwise import Cast
+from dlc.ir.widening import is_widening
 
 if TYPE_CHECKING:
     from dlc.frontend.onnx.contents import Contents
@@ -39,7 +40,8 @@ def settle(graph: Graph, contents: Contents) -> None:
 def materialize(graph: Graph, contents: Contents) -> None:
     """Replace integer values that hold numbers of input extents by DimTensors, and known ones by constants.
 
-    Values from which symbols are bound stay, as do those that depend on run-time data.
+    Values from which symbols are bound stay, as do those that depend on run-time data, and constants that a
+    product reads in 8 bits.
     """
     kept = {value for value, _ in contents.sources.values()}
     nodes, graph.nodes = graph.nodes, []
@@ -47,6 +49,8 @@ def materialize(graph: Graph, contents: Contents) -> None:
         for value in node.outputs:
             content = contents.known.get(value)
             if content is None or value in kept or not (value.uses or graph.output_uses(value)):
+                continue
+            if is_widening(node):
                 continue
             new = _replacement(graph, node, value, content.reshape(-1).tolist(), contents)
             if new is not None:

@@ -212,9 +212,9 @@ def merged_form(original: Kernel, kernel: Kernel, contract: Contract) -> GemmFor
     direct = _direct(kernel, contract, rows, columns)
     left = _plain(kernel, contract.left, left_place, rows, reduce)
     right = _plain(kernel, contract.right, right_place, columns, reduce)
-    kernel, row = _merge(kernel, rows, "row", AxisKind.PARALLEL)
-    kernel, column = _merge(kernel, columns, "column", AxisKind.PARALLEL)
-    kernel, depth = _merge(kernel, reduce, "depth", AxisKind.REDUCE)
+    kernel, row = merge(kernel, rows, "row", AxisKind.PARALLEL)
+    kernel, column = merge(kernel, columns, "column", AxisKind.PARALLEL)
+    kernel, depth = merge(kernel, reduce, "depth", AxisKind.REDUCE)
     merged = kernel.body[0]
     assert isinstance(merged, Contract)
     stages = tuple(stage for stage in kernel.body if isinstance(stage, Map | Store))
@@ -374,7 +374,7 @@ def _packed(
 # --- merging
 
 
-def _merge(kernel: Kernel, axes: Sequence[Axis], name: str, kind: AxisKind) -> tuple[Kernel, Axis]:
+def merge(kernel: Kernel, axes: Sequence[Axis], name: str, kind: AxisKind) -> tuple[Kernel, Axis]:
     """The kernel with `axes`, outermost first, as one axis `name` (of extent 1 if there are none)."""
     taken = {symbol.name for dim in kernel_dims(kernel) for symbol in free_symbols(dim)}
     while name in taken:

@@ -85,7 +85,7 @@ def plan_gemm(form: GemmForm, target: CpuTarget) -> GemmPlan:
     """The blocking of `form` on `target`; the same whatever the number of threads."""
     size = register_type(form.dtype).bytes
     registers_per_vector = max(1, LANES * size * 8 // target.vector_bits)
-    panel, main = _choose_tile(form, target.vector_registers, registers_per_vector)
+    panel, main = choose_tile(form.row.extent, form.column.extent, target, registers_per_vector)
     dots = _are_dots(form)
     rows, depth = form.row.extent, form.reduce.extent
     longest = 256 if registers_per_vector == 1 else 128
@@ -128,9 +128,9 @@ def _are_dots(form: GemmForm) -> bool:
     return few and form.packed is None and right is not None and right.reduce == 1
 
 
-def _choose_tile(form: GemmForm, registers: int, per_vector: int) -> tuple[int, Tile]:
+def choose_tile(rows: Dim, columns: Dim, target: CpuTarget, per_vector: int) -> tuple[int, Tile]:
     """The vectors of a panel, and the tile of whole groups of rows."""
-    columns, rows = form.column.extent, form.row.extent
+    registers = target.vector_registers
     most = 4 if not isinstance(columns, int) else max(1, min(4, -(-columns // LANES)))
     if registers < 32 or per_vector > 1:
         # Rows such that accumulators, one vector of the panel and one broadcast fit.

@@ -100,11 +100,16 @@ def _over_words(
     turned = multiplication is not Multiplication.WORDS16 and left.signed == right.signed
     right_zero = right.turned_zero() if turned else right.zero
     depth = product([kernel.extent(name) for name in contract.spec.reduce])
-    out = LocalTensor(_fresh(kernel), DType.I32, contract.out.axes)
+    out = LocalTensor(fresh_local(kernel), DType.I32, contract.out.axes)
     identity = tuple(kernel.axis(axis).symbol for axis in out.axes)
     products = e.Read(DType.I32, out.name, identity)
     bytes_product = Contract(out, contract.spec, left.load, right.load)
-    value = _corrected(products, left.zero, right_zero, depth)
+    value = corrected(
+        products,
+        (left.zero, e.Read(DType.I32, ROW_SUMS, ())),
+        (right_zero, e.Read(DType.I32, COLUMN_SUMS, ())),
+        depth,
+    )
     if value is products:
         bytes_product = dataclasses.replace(bytes_product, out=contract.out)
         body = (bytes_product, *kernel.body[1:])
@@ -134,7 +139,8 @@ def _over_words(
     )
 
 
-def _fresh(kernel: Kernel) -> str:
+def fresh_local(kernel: Kernel) -> str:
+    """A name for the products that no local has."""
     taken = {stage.out.name for stage in kernel.body if isinstance(stage, Map | Contract)}
     name = _PRODUCTS
     while name in taken:
@@ -142,20 +148,24 @@ def _fresh(kernel: Kernel) -> str:
     return name
 
 
-def _corrected(products: e.Expr, left: e.Expr | None, right: e.Expr | None, depth: Dim) -> e.Expr:
-    """The product of the numbers minus their zero points, from that of the numbers."""
+def corrected(
+    products: e.Expr, x: tuple[e.Expr | None, e.Expr], w: tuple[e.Expr | None, e.Expr], depth: Dim
+) -> e.Expr:
+    """The product of the numbers minus their zero points, from that of the numbers.
 
-    def binary(fn: str, x: e.Expr, y: e.Expr) -> e.Expr:
-        return e.Binary(DType.I32, fn, x, y)
+    `x` and `w` are the zero point of an operand (None: 0) and the sum of its numbers.
+    """
 
-    value = products
-    if left is not None:
-        columns: e.Expr = e.Read(DType.I32, COLUMN_SUMS, ())
-        if right is not None:
-            columns = binary("sub", columns, binary("mul", e.Iota(DType.I32, depth), right))
-        value = binary("sub", value, binary("mul", left, columns))
-    if right is not None:
-        value = binary("sub", value, binary("mul", right, e.Read(DType.I32, ROW_SUMS, ())))
+    def binary(fn: str, left: e.Expr, right: e.Expr) -> e.Expr:
+        return e.Binary(DType.I32, fn, left, right)
+
+    (x_zero, x_sum), (w_zero, w_sum), value = x, w, products
+    if x_zero is not None:
+        if w_zero is not None:
+            w_sum = binary("sub", w_sum, binary("mul", e.Iota(DType.I32, depth), w_zero))
+        value = binary("sub", value, binary("mul", x_zero, w_sum))
+    if w_zero is not None:
+        value = binary("sub", value, binary("mul", w_zero, x_sum))
     return value
 
 

@@ -15,6 +15,7 @@ from dlc.backends.cpu.templates import (
     depthwise,
     distinct,
     gemm,
+    integer_convolution,
     integer_matmul,
     nest,
     pairs,
@@ -43,6 +44,7 @@ TEMPLATES: dict[str, Template[Any]] = {
     "attention": attention,
     "recurrent": recurrent,
     "pairs": pairs,
+    "integer_convolution": integer_convolution,
     "integer_matmul": integer_matmul,
     "gemm": gemm,
 }
