@@ -8,7 +8,7 @@ import numpy as np
 
 from dlc.backends.cpu.access import covered_by_halo
 from dlc.backends.cpu.templates.template import Declined
-from dlc.ir.dims import Dim, linear
+from dlc.ir.dims import Dim, linear, substitute
 from dlc.ir.dtypes import DType
 from dlc.ir.operator import Array
 from dlc.lowering import expr as e
@@ -122,7 +122,10 @@ def reads_windows(kernel: Kernel, contract: Contract, load: e.Load) -> bool:
     if len(spec.reduce) > len(spec.windows):
         channel = channel * kernel.extent(spec.reduce[0]) + symbol[spec.reduce[0]]
     places = [symbol[w.out] * w.stride + symbol[w.tap] * w.dilation - w.pad for w in spec.windows]
-    return list(load.index) == [symbol[spec.rows[0]], channel, *places]
+    # An axis of extent 1 may stand in an index or not.
+    single: dict[str, Dim] = {axis.name: 0 for axis in kernel.axes if axis.extent == 1}
+    read = [entry if isinstance(entry, e.Expr) else substitute(entry, single) for entry in load.index]
+    return read == [substitute(place, single) for place in (symbol[spec.rows[0]], channel, *places)]
 
 
 def _check(m: ConvolutionForm) -> ConvolutionForm | Declined:

@@ -181,6 +181,13 @@ def test_extremes_do_not_saturate(target: CpuTarget, x: str, high: int, w: str, 
 
 
 @each_target
+def test_axes_of_one_point_that_the_index_leaves_out(target: CpuTarget) -> None:
+    geometry = Geometry(16, 24, (9, 10), images=1)
+    text = geometry.text().replace("x[n, c,", "x[0, c,").replace("w[o, c, r, s]", "w[o, c, 0, 0]")
+    IntegerCase(text, target, "integer_convolution").check(geometry.values())
+
+
+@each_target
 def test_requantization(target: CpuTarget) -> None:
     geometry = Geometry(16, 24, (9, 10), (3, 3), pad=1)
     epilogue = "u8.saturate(round(f32(sum[n, o, p, q] + bias[o]) * 0.001) + 12.0)"
