@@ -165,6 +165,8 @@ def build(source: Source, options: Options, progress: Progress, hooks: Hooks) ->
 
     refuse_unavailable(options)
     target = find_target(options.targets[0])
+    if options.precision == "tf32" and not isinstance(target, CpuTarget):
+        target = dataclasses.replace(target, f32_products="tf32")
     clock = _Clock(progress)
     use_cache = options.cache and not hooks.any
     key = clock.run("hash", lambda: cached.key(source, options, target)) if use_cache else None
@@ -210,8 +212,8 @@ def refuse_unavailable(options: Options) -> None:
     reasons = []
     if len(options.targets) != 1:
         reasons.append("a package for several targets")
-    if options.precision == "tf32":
-        reasons.append("precision='tf32'")
+    if options.precision == "tf32" and not options.targets[0].startswith("cuda"):
+        reasons.append("precision='tf32' for a CPU")
     if options.accuracy == "fast":
         reasons.append("accuracy='fast'")
     if options.alias:

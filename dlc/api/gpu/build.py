@@ -22,8 +22,9 @@ from dlc.api.gpu.plan import Plan
 from dlc.api.gpu.plan_text import from_text, to_data
 from dlc.api.gpu.planner import summary
 from dlc.api.report import FusionReport, HostReport, KernelReport, Report
-from dlc.api.selftest import NUMERICS
+from dlc.api.selftest import NUMERICS, Numerics
 from dlc.errors import PackageError
+from dlc.ir.dtypes import DType
 from dlc.runtime.codec import decode, encode, parse as parse_json
 from dlc.runtime.cuda import KernelBinary
 from dlc.runtime.manifest import Manifest, ModelInfo, TargetCode
@@ -115,7 +116,10 @@ def assemble_gpu(
         constants=constants,
         symbols=symbols(model, code.program),
         options=options.to_dict(),
-        extra={NUMERICS: encode(numerics(model)), DESCRIPTION: encode(describe_model(model))},
+        extra={
+            NUMERICS: encode(_numerics(model, target)),
+            DESCRIPTION: encode(describe_model(model)),
+        },
     )
     infos = [
         BinaryInfo(**{f.name: getattr(b, f.name) for f in dataclasses.fields(BinaryInfo)}) for b in binaries
@@ -130,6 +134,14 @@ def assemble_gpu(
     }
     views = [weights[c.offset : c.offset + c.size].data for c in constants]
     return GpuArtifact(manifest, members, plan, binaries, views, report, target.name, functions)
+
+
+def _numerics(model: ImportedModel, target: GpuTarget) -> Numerics:
+    """What decides how exact results are: tf32 has as many bits of mantissa as f16."""
+    found = numerics(model)
+    if target.f32_products == "tf32" and found.coarsest == DType.F32.text:
+        return dataclasses.replace(found, coarsest=DType.F16.text)
+    return found
 
 
 def kernel_binary(compiled: GpuBinary) -> KernelBinary:
