@@ -8,7 +8,7 @@ vector axis; masks become lane masks; indices that come from data are checked.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from dlc.backends.cpu import access, arithmetic, semantics, types as t
 from dlc.backends.cpu.builder import FunctionBuilder
@@ -79,13 +79,18 @@ class ExpressionEmitter:
         finally:
             self._done, self._checked = outside
 
-    def hoist(self, expressions: Sequence[e.Expr], inner: set[str]) -> None:
-        """Compute now what does not change along the axes `inner` (nor reads a local); check such indices."""
+    def hoist(
+        self, expressions: Sequence[e.Expr], inner: set[str], known: Collection[str] = ()
+    ) -> None:
+        """Compute now what does not change along the axes `inner`, nor reads a local that is not `known`.
+
+        Such indices are checked.
+        """
         moving: set[e.Expr] = set()
         for node in e.walk(*expressions):
             axes = own_axes(node)
             if (
-                isinstance(node, e.Read)
+                (isinstance(node, e.Read) and node.local not in known)
                 or axes & inner
                 or not axes <= self.axes.keys()
                 or any(child in moving for child in e.children(node))

@@ -208,6 +208,8 @@ def float_to_int(
     """
     if not x.type.is_float or x.type.lanes != type.lanes:
         raise InternalError(f"no float_to_int from {x.type} to {type}")
+    if mode is CastMode.SATURATE and type.bits < 32:
+        return _saturated(b, x, type, signed)
     if mode is CastMode.SATURATE:
         name = "llvm.fptosi.sat" if signed else "llvm.fptoui.sat"
         return b.intrinsic(f"{name}.{type.suffix}.{x.type.suffix}", type, x)
@@ -219,6 +221,21 @@ def float_to_int(
     half = float(1 << (type.bits - 1))
     high = b.xor(_to_signed(b, b.fsub(x, half), type), -(1 << (type.bits - 1)))
     return b.select(b.fcmp("oge", x, half), high, low)
+
+
+def _saturated(b: FunctionBuilder, x: Value, type: t.IRType, signed: bool) -> Value:
+    """Truncation to an integer of 8 or 16 bits, clamped; NaN is 0.
+
+    LLVM has no vector instructions for its saturating conversions to such types.
+    """
+    low = -(1 << (type.bits - 1)) if signed else 0
+    high = low + (1 << type.bits) - 1
+    if signed:
+        x = b.select(b.fcmp("ord", x, x), x, 0.0)
+    x = b.select(b.fcmp("ogt", x, float(low)), x, float(low))
+    x = b.select(b.fcmp("olt", x, float(high)), x, float(high))
+    wide = type.with_element(t.i32)
+    return b.trunc(b.instruction(wide, f"fptosi {x} to {wide}", x), type)
 
 
 def _to_signed(b: FunctionBuilder, x: Value, type: t.IRType) -> Value:

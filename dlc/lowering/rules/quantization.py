@@ -26,12 +26,14 @@ def quantize(draft: Draft, node: Node) -> None:
     op, target, zero_point = node.op, node.outputs[0], draft.optional(2)
     axes = draft.axes_of(target.tensor.shape)
     x, scale = draft.load(draft.operand(0), axes), _parameter(draft, op, draft.operand(1), axes)
-    quotient = binary("div", cast(x, DType.F32), cast(scale, DType.F32))
+    quotient = cast(x, DType.F32)
+    if not _is_all(node.operands[1], 1.0):
+        quotient = binary("div", quotient, cast(scale, DType.F32))
     precision = op.precision or scale.dtype
     if precision in (DType.F16, DType.BF16):
         quotient = cast(cast(quotient, precision), DType.F32)
     offset = None
-    if zero_point is not None and not _is_zero(zero_point):
+    if zero_point is not None and not _is_all(zero_point, 0.0):
         offset = _parameter(draft, op, zero_point, axes)
     if op.to.is_float:
         mode = e.CastMode.SATURATE if op.saturate else e.CastMode.RNE
@@ -57,7 +59,7 @@ def dequantize(draft: Draft, node: Node) -> None:
     op, target, zero_point = node.op, node.outputs[0], draft.optional(2)
     axes = draft.axes_of(target.tensor.shape)
     x = draft.load(draft.operand(0), axes)
-    if zero_point is not None and not _is_zero(zero_point):
+    if zero_point is not None and not _is_all(zero_point, 0.0):
         # A type that holds all differences: of integers a wider one; one rounding in f32 for small floats.
         exact = DType.F32 if x.dtype.is_float else DType.I32 if x.dtype.bits < 32 else DType.I64
         offset = _parameter(draft, op, zero_point, axes)
@@ -80,6 +82,7 @@ def _parameter(
     return draft.load(value, [0 if value.tensor.shape == (1,) else index[op.axis % rank]])
 
 
-def _is_zero(zero_point: Value) -> bool:
-    """Whether a zero point is known to be 0 throughout."""
-    return zero_point.data is not None and not np.any(zero_point.data.astype(np.float64))
+def _is_all(parameter: Value, number: float) -> bool:
+    """Whether a parameter is known to be `number` throughout."""
+    data = parameter.data
+    return data is not None and bool(np.all(data.astype(np.float64) == number))

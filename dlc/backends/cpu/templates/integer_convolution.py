@@ -292,18 +292,21 @@ class _Convolution:
         weights_sum = b.load(b.offset(self.weights, place, t.i32), t.i32)
         em.locals[ROW_SUMS] = lambda _: weights_sum
         whole = b.round_down(count, LANES)
-        with b.loop(0, whole, LANES, name="lanes") as lanes:
+        em.forget()
+        em.vector_axis = m.column.symbol
+        em.hoist([stage.value for stage in m.stages], {m.column.name}, (ROW_SUMS,))
+        with b.loop(0, whole, LANES, name="lanes") as lanes, em.scope():
             self._lanes(sums, begin, lanes.iv, None)
-        with b.loop(whole, count, LANES, name="tail") as tail:
+        with b.loop(whole, count, LANES, name="tail") as tail, em.scope():
             self._lanes(sums, begin, tail.iv, b.tail_mask(b.sub(count, tail.iv), LANES))
+        em.vector_axis = None
         em.forget()
 
     def _lanes(self, sums: t.Value, begin: t.Value, at: t.Index, mask: t.Value | None) -> None:
         """The stages for 16 positions."""
         b, em, m = self.b, self.em, self.m
-        em.forget()
         em.axes[m.column.name] = b.value(b.add(begin, at))
-        em.vector_axis, em.mask = m.column.symbol, mask
+        em.mask = mask
         value = b.load(b.offset(sums, at, t.i32), _WORDS)
         em.locals[m.local] = lambda _: value
         em.locals[COLUMN_SUMS] = lambda _: b.load(b.offset(self.window_sums, at, t.i32), _WORDS)
@@ -314,7 +317,7 @@ class _Convolution:
                     em.locals[out.name] = functools.partial(_register, result)
                 case Store():
                     em.store(stage.param, stage.index, em.emit(stage.value), stage.value.dtype, stage.mask)
-        em.vector_axis = em.mask = None
+        em.mask = None
 
 
 def _register(value: t.Value, index: tuple[Dim, ...]) -> t.Value:
