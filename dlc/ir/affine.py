@@ -59,11 +59,16 @@ def rounded(builder: GraphBuilder, steps: Value, to: DType, zero_point: Value | 
     return builder.add(QuantizeLinear(0, 0, to), steps, builder.constant(1.0, dtype=DType.F32), zero_point)
 
 
+def in_f32(builder: GraphBuilder, sums: Value) -> Value:
+    """`sums` rounded to float32."""
+    return sums if sums.tensor.dtype is DType.F32 else builder.add(Cast(DType.F32), sums)
+
+
 def requantized(
     builder: GraphBuilder, sums: Value, scale: Value, zero_point: Value | None, to: DType
 ) -> Value:
-    """Exact `sums` in i32 as float32, times `scale`, which broadcasts to them, stored in `to`."""
-    real = builder.add(Binary("mul"), builder.add(Cast(DType.F32), sums), scale)
+    """Exact `sums` in i32 or f32, times `scale`, which broadcasts to them, stored in `to`."""
+    real = builder.add(Binary("mul"), in_f32(builder, sums), scale)
     return rounded(builder, real, to, zero_point)
 
 

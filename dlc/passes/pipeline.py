@@ -21,6 +21,7 @@ from dlc.passes.raise_activation import RaiseActivations
 from dlc.passes.raise_attention import RaiseAttention
 from dlc.passes.raise_gelu import RaiseGelu
 from dlc.passes.raise_layer_norm import RaiseLayerNorm
+from dlc.passes.raise_quantized import RaiseQuantized
 from dlc.passes.raise_rms_norm import RaiseRMSNorm
 from dlc.passes.raise_softmax import RaiseSoftmax
 from dlc.passes.simplify_regions import SimplifyRegions
@@ -35,7 +36,8 @@ def default_pipeline(level: int = 2, limits: Limits | None = None, precision: st
     (all). A `precision` other than "model" is carried out at every level.
     """
     layouts = (AssignLayouts(),) if level else ()
-    return Pipeline((*_of_level(level, limits or Limits()), *_conversion(precision, level), *layouts))
+    of_level = _of_level(level, limits or Limits(), quantized=(RaiseQuantized(),))
+    return Pipeline((*of_level, *_conversion(precision, level), *layouts))
 
 
 def gpu_pipeline(level: int = 2, limits: Limits | None = None, precision: str = "model") -> Pipeline:
@@ -44,8 +46,11 @@ def gpu_pipeline(level: int = 2, limits: Limits | None = None, precision: str = 
     return Pipeline((*_of_level(level, limits or Limits()), *_conversion(precision, level), *layouts))
 
 
-def _of_level(level: int, limits: Limits) -> tuple[Pass, ...]:
-    """What is done whatever the target."""
+def _of_level(level: int, limits: Limits, quantized: tuple[Pass, ...] = ()) -> tuple[Pass, ...]:
+    """What is done whatever the target, and passes on quantized operators of a target with kernels for these.
+
+    Sums of integers may then be held in floats, which later passes must not scale: they come after `algebra`.
+    """
     folding = ConstantFolding(limits)
     if level == 0:
         return ()
@@ -55,7 +60,7 @@ def _of_level(level: int, limits: Limits) -> tuple[Pass, ...]:
     again = (
         SimplifyRegions(), Canonicalize(), folding, CommonSubexpressions(), HoistInvariants(), DeadCode(),
     )
-    return *tidy, *raising(), *algebra(), *again
+    return *tidy, *raising(), *algebra(), *quantized, *again
 
 
 def _conversion(precision: str, level: int) -> tuple[Pass, ...]:

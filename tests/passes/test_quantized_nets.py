@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+import dlc
 from dlc.frontend.onnx.importer import import_model
 from dlc.passes.pipeline import default_pipeline
 from tests.helpers.quantized_models import Array, onnxruntime_results, raised, results
@@ -101,6 +102,18 @@ def test_bytes(tmp_path: Path, form: str, per_channel: bool, weights: str) -> No
     # That of the average pool, and that of the result.
     assert names["DequantizeLinear"] == 2
     assert names["Conv"] == 5
+
+
+@pytest.mark.parametrize(("form", "per_channel"), [("QDQ", True), ("QOperator", False)])
+def test_compiled_bytes(tmp_path: Path, form: str, per_channel: bool) -> None:
+    """The same by the code that dlc.compile makes, with all of its passes."""
+    model = quantized(tmp_path, form, per_channel, "QInt8")
+    compiled = dlc.compile(model, cache=False)
+    x = np.random.default_rng(9).standard_normal((3, 3, 32, 32)).astype(f32)
+    (wanted,) = onnxruntime_results(model, {"x": x})
+    (found,) = compiled(x)
+    np.testing.assert_array_equal(found, wanted)
+    compiled.close()
 
 
 def normalized_net() -> onnx.ModelProto:

@@ -140,6 +140,18 @@ def test_convolution(index: int, types: tuple[Any, Any], per_channel: bool) -> N
     # On x86-64 onnxruntime does not take i8 activations for integer operators.
     graph = same_bytes(layers, out, steps=int(x_type is I8))
     (conv,) = (node for node in graph.nodes if node.op.name == "Conv")
+    # Depthwise convolutions sum integers in floats.
+    assert conv.output.tensor.dtype is (DType.F32 if channels == 1 else DType.I32)
+
+
+def test_depthwise_sums_beyond_f32() -> None:
+    layers = Layers()
+    x = layers.real(layers.input(U8, (1, 4, 6, 6)), 0.5, U8(128))
+    w = layers.real(layers.constant(integers(I8, (4, 1, 3, 3))), 0.5, I8(0))
+    bias = layers.real(layers.constant([1, -(1 << 24), 0, 5], I32), 0.25, I32(0))
+    y = layers.stored(layers.add("Conv", x, w, bias, group=4), 4e4, U8(200))
+    graph = same_bytes(layers, y)
+    (conv,) = (node for node in graph.nodes if node.op.name == "Conv")
     assert conv.output.tensor.dtype is DType.I32
 
 

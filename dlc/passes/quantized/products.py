@@ -6,19 +6,20 @@ import dataclasses
 import numpy as np
 
 from dlc.ir import dims
-from dlc.ir.affine import centred, is_zero, requantized
+from dlc.ir.affine import centred, in_f32, is_zero, requantized
 from dlc.ir.builder import GraphBuilder
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.operator import Array
 from dlc.ir.ops.contraction import MatMul
+from dlc.ir.ops.conversion import integer_range
 from dlc.ir.ops.convolution import Conv
 from dlc.ir.ops.movement import Reshape
-from dlc.ir.ops.pointwise import Binary, Cast, Clip, Unary
+from dlc.ir.ops.pointwise import Binary, Clip, Unary
 from dlc.ir.ops.quantization import DequantizeLinear, QuantizeLinear
 from dlc.passes.match import made_by, operand, used_once
 from dlc.passes.quantized.movement import MOVEMENTS
-from dlc.passes.quantized.stored import BYTES, Stored, dequantized, rounding
+from dlc.passes.quantized.stored import BYTES, Stored, content, dequantized, rounding
 from dlc.passes.rewrite import Decline, Outcome, rule
 
 #: Products of two bytes, centred, of which sums cannot leave i32.
@@ -52,13 +53,46 @@ class _Product:
         return numbers.reshape(-1, *[1] * spatial) if numbers.ndim else numbers
 
     def sums(self, builder: GraphBuilder) -> Value:
-        """The exact sums, in i32."""
+        """The exact sums, in i32; of depthwise convolutions, which have no integer kernels, in f32 if exact.
+
+        No pass that multiplies weights by constants may come after that.
+        """
+        if self._is_exact_in_f32():
+            return self._sums_in_f32(builder)
         left = centred(builder, self.x.value, self.x.affine.zero_point)
         right = centred(builder, self.w.value, self._zero_points(builder))
         if isinstance(self.op, Conv):
             return builder.add(self.op, left, right, None if self.bias is None else self.bias.value)
         sums = builder.add(self.op, left, right)
         return sums if self.bias is None else builder.add(Binary("add"), sums, self.bias.value)
+
+    def _is_exact_in_f32(self) -> bool:
+        """Whether this is a depthwise convolution whose sums, in any order, are integers that f32 holds."""
+        x, w, bias = self.x, self.w.value, None if self.bias is None else self.bias.value
+        if not isinstance(self.op, Conv) or w.data is None or w.tensor.shape[1] != 1 or self.op.groups == 1:
+            return False
+        if bias is not None and bias.data is None:
+            return False
+        low, high = integer_range(x.dtype)
+        zero = 0 if x.affine.zero_point is None else int(content(x.affine.zero_point).reshape(()))
+        weights = np.abs(self._centred_weights()).reshape(len(w.data), -1).sum(axis=1)
+        sums = weights * max(high - zero, zero - low)
+        largest = sums + (0 if bias is None else np.abs(content(bias).astype(np.int64)))
+        return int(largest.max(initial=0)) <= 1 << 24
+
+    def _centred_weights(self) -> Array:
+        """The constant weights minus their zero points, i64."""
+        data = content(self.w.value).astype(np.int64)
+        zero_point = self.w.affine.zero_point
+        if zero_point is None:
+            return data
+        return data - content(zero_point).astype(np.int64).reshape(-1, *[1] * (data.ndim - 1))
+
+    def _sums_in_f32(self, builder: GraphBuilder) -> Value:
+        x = centred(builder, self.x.value, self.x.affine.zero_point, DType.F32)
+        w = builder.constant(self._centred_weights(), "weights", DType.F32)
+        bias = None if self.bias is None else builder.constant(content(self.bias.value), "bias", DType.F32)
+        return builder.add(self.op, x, w, bias)
 
     def _zero_points(self, builder: GraphBuilder) -> Value | None:
         """Those of w, so that they broadcast to it."""
@@ -162,7 +196,7 @@ def real_product(node: Node, builder: GraphBuilder) -> Outcome:
     if not isinstance(found, _Product):
         return None if isinstance(node.op, Binary) else found
     scale = builder.constant(found.along_channels(found.scale), "scale")
-    return builder.add(Binary("mul"), builder.add(Cast(DType.F32), found.sums(builder)), scale)
+    return builder.add(Binary("mul"), in_f32(builder, found.sums(builder)), scale)
 
 
 def _is_rounded(graph: Graph, value: Value) -> bool:
