@@ -13,7 +13,8 @@ from dlc.api.description import KEY as DESCRIPTION, describe_model
 from dlc.api.host_plans import plan_of, to_members
 from dlc.api.host_reports import host_reports
 from dlc.api.hosts import HostPlan
-from dlc.api.report import FusionReport, KernelReport, Report
+from dlc.api.launch_reports import launch_reports
+from dlc.api.report import FusionReport, Report
 from dlc.api.selftest import NUMERICS, Numerics
 from dlc.errors import printable
 from dlc.ir.dims import Dim, to_text
@@ -264,15 +265,7 @@ def make_report(
     rewrites: Sequence[tuple[str, int]],
 ) -> Report:
     """The report of a compilation."""
-    from dlc.lowering.program import Launch, walk
-
     program = code.program
-    launches = tuple(
-        KernelReport(function, code.kernels[s.kernel].template, s.origins)
-        for s in walk(program.steps)
-        if isinstance(s, Launch)
-        for function in code.kernels[s.kernel].functions
-    )
     hosts = host_reports(program)
     fusions = tuple(FusionReport(d.producer, d.consumer, d.fused, d.reason) for d in program.decisions)
     return Report(
@@ -280,7 +273,7 @@ def make_report(
         target.name,
         tuple(phases),
         nodes,
-        launches,
+        launch_reports(code),
         hosts,
         fusions,
         tuple(rewrites),

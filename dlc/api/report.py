@@ -10,12 +10,38 @@ from dlc.errors import Finding, printable
 
 
 @dataclasses.dataclass(frozen=True)
+class WorkReport:
+    """What a launch computes and moves, as numbers or texts of dims over the model's symbols.
+
+    `flops` of contractions, 2 a term, in `dtype` (empty: it has none); bytes of parameters read and written.
+    """
+
+    flops: str
+    reads: str
+    writes: str
+    dtype: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class KernelReport:
-    """One launch: its kernel's function and template, and the ONNX nodes that it computes."""
+    """One launch: its kernel's function and template, and the ONNX nodes that it computes.
+
+    `step` is the number of its step in the program; -1 where that was not kept. `work` is None where nothing
+    but a loop's iteration tells how much it is, and for all but the last function of a step.
+    """
 
     function: str
     template: str
     nodes: tuple[str, ...]
+    step: int = -1
+    work: WorkReport | None = None
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> KernelReport:
+        """The inverse of `dataclasses.asdict`."""
+        work = data.get("work")
+        made = WorkReport(**work) if work else None
+        return cls(**{**data, "nodes": tuple(data["nodes"]), "work": made})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +112,7 @@ class Report:
                 "phases": tuple((name, seconds) for name, seconds in data["phases"]),
                 "passes": tuple((name, seconds) for name, seconds in data.get("passes", ())),
                 "rewrites": tuple((name, count) for name, count in data["rewrites"]),
-                "kernels": tuple(KernelReport(**{**k, "nodes": tuple(k["nodes"])}) for k in data["kernels"]),
+                "kernels": tuple(map(KernelReport.from_dict, data["kernels"])),
                 "hosts": tuple(HostReport(**h) for h in data["hosts"]),
                 "fusions": tuple(FusionReport(**f) for f in data["fusions"]),
             }

@@ -12,7 +12,6 @@ from dlc.runtime.call import (
     Binding,
     CancelToken,
     Interface,
-    Launch,
     NativeModel,
     PreparedCall,
     RunState,
@@ -22,6 +21,7 @@ from dlc.runtime.library import Pool, Runtime, runtime
 from dlc.runtime.loader import JitLibrary
 from dlc.runtime.manifest import Constant, Manifest, ModelInfo, Symbol, TargetCode, TensorInfo
 from dlc.runtime.package import Package, package_bytes, write_package
+from dlc.runtime.profile import HostCall, Launch, Recording
 from dlc.runtime.threads import default_threads
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "CacheInfo",
     "CancelToken",
     "Constant",
+    "HostCall",
     "Interface",
     "JitLibrary",
     "Launch",
@@ -41,6 +42,7 @@ __all__ = [
     "Package",
     "Pool",
     "PreparedCall",
+    "Recording",
     "RunState",
     "Runtime",
     "Site",

@@ -51,7 +51,8 @@ class Context(Structure):
         ("storages", c_void_p),
         ("storage_count", c_int64),
         ("storage_limit", c_int64),
-        ("reserved", c_int64 * 3),
+        ("step", c_int64),
+        ("reserved", c_int64 * 2),
     )
 
 
@@ -76,13 +77,17 @@ class CallBlock(Structure):
 
 
 class LaunchRecord(Structure):
-    """``dlc_launch_record``: one kernel of a profiled call; times in nanoseconds of CLOCK_MONOTONIC."""
+    """``dlc_launch_record``: one kernel of a profiled call, and the number of the step that launched it.
+
+    Times are in nanoseconds of CLOCK_MONOTONIC.
+    """
 
     _fields_ = (
         ("kernel", c_void_p),
         ("chunks", c_int64),
         ("start", c_int64),
         ("end", c_int64),
+        ("step", c_int64),
     )
 
 

@@ -35,7 +35,6 @@ from dlc.runtime.abi import (
     SHAPES_FUNCTION,
     CallBlock,
     Context,
-    LaunchRecord,
     Status,
     Storage,
     decode_access,
@@ -45,14 +44,13 @@ from dlc.runtime.arena import Block
 from dlc.runtime.hosts import Host, HostFactory, host_callback
 from dlc.runtime.library import Runtime, runtime
 from dlc.runtime.loader import JitLibrary
+from dlc.runtime.profile import Launch, Recorder, Recording
 from dlc.runtime.threads import default_threads
 
 T = TypeVar("T")
 
 #: Shapes that are kept for symbol values seen before.
 _BINDINGS = 256
-
-_PROFILED_LAUNCHES = 1 << 16
 
 #: Bounds of the values of symbols: products of a few of them do not overflow. Elements of inputs, unlike
 #: extents, are not bounded by memory that exists.
@@ -115,17 +113,6 @@ class RunState(NamedTuple):
     symbols: tuple[int, ...]
     storages: tuple[tuple[int, int], ...]
     host: Host | None = None
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One launch of a profiled call: address of the kernel's function, chunks, nanoseconds from start to
-    end."""
-
-    kernel: int
-    chunks: int
-    start: int
-    end: int
 
 
 class CancelToken:
@@ -266,13 +253,7 @@ class NativeModel:
         self, binding: Binding, inputs: Sequence[int | None], outputs: Sequence[int | None]
     ) -> list[Launch]:
         """Run once, and report the launches in order (the first 65,536 of them)."""
-        self._require_open()
-        slot = _Slot(self, next(self._numbers))
-        records = (LaunchRecord * _PROFILED_LAUNCHES)()
-        slot.context.profile, slot.context.profile_capacity = addressof(records), len(records)
-        PreparedCall(self, slot, binding, inputs, outputs)()
-        seen = min(slot.context.profile_count, len(records))
-        return [Launch(r.kernel, r.chunks, r.start, r.end) for r in records[:seen]]
+        return list(self.prepare(binding, inputs, outputs).record().launches)
 
     def close(self) -> None:
         """Unload the code, after the calls that are running; later ones raise InputError.
@@ -444,6 +425,7 @@ class PreparedCall:
         slot.context.cancel = None if cancel is None else cancel.address
         self._call = model.runtime.call
         self._address = slot.address
+        self._recorder: Recorder | None = None
 
     def __call__(self) -> None:
         """Run the model on the arrays given before. Raises what NativeModel.run does."""
@@ -456,6 +438,14 @@ class PreparedCall:
         status = self._call(self._address)
         if status:
             raise self._model._error(status, self._slot)
+
+    def record(self) -> Recording:
+        """Run the model, and tell what ran when. Raises what a call does."""
+        if self._recorder is None:
+            self._recorder = Recorder(self._slot.context, self._slot.host, self._slot.host_errors)
+        with self._recorder as recorder:
+            self()
+        return recorder.recording()
 
     def state(self) -> RunState:
         """What the last call left, until the next one."""

@@ -101,11 +101,12 @@ def test_profile_records_launches_up_to_its_capacity() -> None:
     context, counter = new_context(1), words(0, 0)
     records = (LaunchRecord * 3)()
     context.profile, context.profile_capacity = ctypes.addressof(records), 2
+    context.step = 41  # as a driver says
     arena = words(ctypes.addressof(counter), ctypes.addressof(counter) + 8, -1)
     assert run(context, "count_launches", words(5), arena) == Status.OK
     assert context.profile_count == 5
     assert [record.kernel for record in records] == [kernels().address("count_and_cancel")] * 2 + [None]
-    assert records[0].chunks == 1
+    assert records[0].chunks == 1 and records[0].step == 41
     assert 0 < records[0].start <= records[0].end <= records[1].start <= records[1].end
 
 

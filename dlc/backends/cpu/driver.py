@@ -47,6 +47,8 @@ OVERFLOW_STATUS = 7
 GUARD_STATUS = 1024
 #: The word of dlc_context that points to the growing storages.
 STORAGES = 14
+#: The word of dlc_context that tells which step launches.
+STEP = 17
 _PREDICATES = {Relation.EQ: "eq", Relation.LE: "sle", Relation.LT: "slt"}
 
 
@@ -284,6 +286,7 @@ class _Run:
             self.program.symbols
         ):
             b.call("dlc_reserve_scratch", [self.context, self.emitter.dim(kernel.scratch)], t.i64)
+        b.store(index, b.byte_offset(self.context, STEP * SLOT))
         if kernel.before is not None:
             self._call(kernel.before.function, kernel.before.chunks)
         self._call(kernel.function, kernel.chunks)

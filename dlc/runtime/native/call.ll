@@ -244,6 +244,10 @@ record:
   store i64 %start, ptr %start.p
   %end.p = getelementptr %Record, ptr %profile, i64 %count, i32 3
   store i64 %end, ptr %end.p
+  %step.p = getelementptr %Context, ptr %context, i64 0, i32 17
+  %step = load i64, ptr %step.p
+  %record.step.p = getelementptr %Record, ptr %profile, i64 %count, i32 4
+  store i64 %step, ptr %record.step.p
   br label %out
 out:
   ret void

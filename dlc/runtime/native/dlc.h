@@ -46,6 +46,7 @@ typedef struct {
     int64_t chunks;
     int64_t start;
     int64_t end;
+    int64_t step; /* dlc_context.step at the launch */
 } dlc_launch_record;
 
 /* Memory whose size is only known during a run. The context keeps it for its next call. */
@@ -74,7 +75,8 @@ typedef struct {
     dlc_storage *storages;   /* the model's growing storages (zeroed by the caller), or null if it has none */
     int64_t storage_count;
     int64_t storage_limit;   /* most bytes of one storage; 0: no limit */
-    int64_t reserved[3];
+    int64_t step;            /* the number of the program's step that launches, from the driver; for records */
+    int64_t reserved[2];
 } dlc_context;
 
 /* -- Exported by a compiled model --------------------------------------------------------------------- */

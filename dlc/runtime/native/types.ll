@@ -3,8 +3,8 @@
 
 ;                    0: pool   2: scratch   4: cancel   6: fault  8: host data   10: capacity   12: launches
 ;                      1: threads 3: bytes     5: status  7: host   9: profile      11: count      13: chunks
-;                   14: storages  15: their number  16: most bytes of each
-%Context = type { ptr, i64, ptr, i64, ptr, i64, i64, ptr, ptr, ptr, i64, i64, i64, i64, ptr, i64, i64, [3 x i64] }
+;                   14: storages  15: their number  16: most bytes of each  17: step
+%Context = type { ptr, i64, ptr, i64, ptr, i64, i64, ptr, ptr, ptr, i64, i64, i64, i64, ptr, i64, i64, i64, [2 x i64] }
 
 ;                 address, bytes
 %Storage = type { ptr, i64 }
@@ -12,8 +12,8 @@
 ;              driver, context, symbols, inputs, outputs, constants, arena
 %Call = type { ptr, ptr, ptr, ptr, ptr, ptr, ptr }
 
-;                kernel, chunks, start, end
-%Record = type { ptr, i64, i64, i64 }
+;                kernel, chunks, start, end, step
+%Record = type { ptr, i64, i64, i64, i64 }
 
 ; The state of a pool. Words that different threads write lie 128 bytes apart, since adjacent cache lines are
 ; fetched in pairs. All zero means that no thread was started: that is what a child finds after a fork.
