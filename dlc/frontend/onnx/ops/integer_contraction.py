@@ -12,6 +12,7 @@ from dlc.frontend.onnx.ops.convolution import conv_operator
 from dlc.frontend.onnx.registry import importer
 from dlc.frontend.onnx.windows import channel_vector
 from dlc.ir import affine
+from dlc.ir.dims import Dim
 from dlc.ir.dtypes import DType
 from dlc.ir.graph import Value
 from dlc.ir.ops.conversion import integer_range
@@ -77,7 +78,7 @@ def _of_rows(ctx: NodeContext, parameter: Value, matrix: Value) -> Value:
     shape = parameter.tensor.shape
     if len(shape) != 1 or shape == (1,) or matrix.tensor.rank < 2:
         return parameter
-    return ctx.add(Reshape((shape[0], 1)), parameter)
+    return _reshaped(ctx, parameter, (shape[0], 1))
 
 
 def _of_filters(ctx: NodeContext, parameter: Value, weights: Value) -> Value:
@@ -85,7 +86,14 @@ def _of_filters(ctx: NodeContext, parameter: Value, weights: Value) -> Value:
     shape = parameter.tensor.shape
     if not shape or shape == (1,):
         return parameter
-    return ctx.add(Reshape((shape[0], *[1] * (weights.tensor.rank - 1))), parameter)
+    return _reshaped(ctx, parameter, (shape[0], *[1] * (weights.tensor.rank - 1)))
+
+
+def _reshaped(ctx: NodeContext, parameter: Value, shape: tuple[Dim, ...]) -> Value:
+    """A parameter in another shape: a constant stays one, so that it can be seen to be zero."""
+    if parameter.data is None:
+        return ctx.add(Reshape(shape), parameter)
+    return ctx.const(parameter.data.reshape(parameter.data.shape[0], *shape[1:]), parameter.tensor.dtype)
 
 
 def product_scale(ctx: NodeContext, x: Value, w: Value, y: Value) -> Value:
