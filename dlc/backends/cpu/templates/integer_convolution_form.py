@@ -6,7 +6,7 @@ position, with the zero point around it. For stride s a plane is kept for each r
 divided by s that a tap needs, so that the positions which one tap reads for neighbouring outputs are
 neighbours in memory: tap t of output p reads word p + t * dilation // s of plane t * dilation % s. Outputs
 are numbered like the positions of a plane, so rows of outputs are followed by a few numbers that mean
-nothing.
+nothing. Short rows have a plane for each tap instead, with exactly the positions that it reads.
 """
 
 from __future__ import annotations
@@ -32,35 +32,50 @@ from dlc.lowering import expr as e
 from dlc.lowering.kernel import Axis, AxisKind, Contract, Kernel, LocalTensor, Map, Store, Window
 from dlc.target import CpuTarget
 
+#: Rows of outputs followed by more than a twelfth of other positions get a plane for each tap: copying
+#: the input more often costs less than the products of these.
+FEW = 12
+
 
 @dataclasses.dataclass(frozen=True)
 class PlaneAxis:
     """One spatial axis: `extent` of the input, its window, the taps, and the positions of a plane.
 
-    `phases` are the remainders of positions divided by the stride that taps need; `count` is the number of
-    positions that a plane has for each.
+    `phases` are the offsets of the planes, which have `count` positions: plane r holds the positions
+    p * stride + r. They are the remainders of positions divided by the stride that taps need or, where
+    `spread`, there is one for each tap.
     """
 
     extent: Dim
     outputs: Dim
     window: Window
     taps: int
+    spread: bool = False
 
     @property
     def phases(self) -> tuple[int, ...]:
-        """The remainders that some tap needs."""
-        return tuple(sorted({t * self.window.dilation % self.window.stride for t in range(self.taps)}))
+        """The offsets of the planes that some tap needs."""
+        return tuple(sorted({self._split(tap)[1] for tap in range(self.taps)}))
 
     @property
     def count(self) -> Dim:
         """Positions of a plane."""
-        window = self.window
-        return self.outputs + max(t * window.dilation // window.stride for t in range(self.taps))
+        return self.outputs + max(self._split(tap)[0] for tap in range(self.taps))
 
     def place(self, tap: int) -> tuple[int, int]:
         """The number of the phase that a tap reads, and how far its positions are shifted."""
-        shift, phase = divmod(tap * self.window.dilation, self.window.stride)
+        shift, phase = self._split(tap)
         return self.phases.index(phase), shift
+
+    def _split(self, tap: int) -> tuple[int, int]:
+        offset = tap * self.window.dilation
+        return (0, offset) if self.spread else divmod(offset, self.window.stride)
+
+    def fitted(self) -> PlaneAxis:
+        """The axis with planes that have no other positions than outputs, where those would be too many."""
+        more, outputs = self.count - self.outputs, self.outputs
+        wasteful = isinstance(more, int) and isinstance(outputs, int) and more * FEW > outputs
+        return dataclasses.replace(self, spread=wasteful)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +235,7 @@ def _checked(
         PlaneAxis(form.source.type.shape[i], kernel.extent(window.out), window, taps)
         for i, (window, taps) in enumerate(zip(spec.windows, form.kernel_shape), start=2)
     )
+    axes = (*axes[:-1], axes[-1].fitted())
     return IntegerConvolution(
         form,
         kernel,

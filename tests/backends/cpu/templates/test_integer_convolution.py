@@ -133,6 +133,8 @@ GEOMETRIES = {
     "one position": Geometry(64, 33, (1, 1)),
     "kernel of the image": Geometry(9, 7, (5, 5), (5, 5)),
     "wide rows": Geometry(3, 5, (3, 150), (3, 3), pad=1),
+    "wide rows, stride 2": Geometry(6, 13, (5, 140), (3, 3), (2, 2), pad=1),
+    "wide rows, groups": Geometry(5, 7, (6, 61), (3, 3), dilation=(1, 2), pad=2, groups=2),
     "pad beyond the kernel": Geometry(4, 6, (3, 2), (2, 2), pad=4),
 }
 
