@@ -36,11 +36,12 @@ class Plan:
     """A convolution, its register tile, and how its work is cut up.
 
     A unit of work is one image, one group, one panel of `tile.vectors` * 16 positions and one of `parts`
-    parts of the tiles of output channels.
+    parts of the tiles of output channels. The last panel has only `narrow` vectors if that is not 0.
     """
 
     m: IntegerConvolution
     tile: Tile
+    narrow: int
     panels: Dim
     parts: Dim
     units: Dim
@@ -79,7 +80,8 @@ def match(kernel: Kernel, module: Module) -> Match[Plan] | Declined:
     wanted = maximum(1, minimum(MAX_CHUNKS, points * (outputs * depth * tile.vectors * LANES) // GRAIN))
     parts = minimum(row_tiles, ceildiv(wanted, maximum(1, points)))
     units = points * parts
-    return Match(Plan(m, tile, panels, parts, units, minimum(units, wanted)))
+    narrow = -(-m.numbered // LANES) % tile.vectors if isinstance(m.numbered, int) else 0
+    return Match(Plan(m, tile, narrow, panels, parts, units, minimum(units, wanted)))
 
 
 def emit(module: Module, name: str, match: Match[Plan]) -> CompiledKernel:
@@ -173,18 +175,36 @@ class _Convolution:
         words = b.mul(em.dim(m.plane), m.phases * m.channel_words)
         at = b.add(b.mul(b.add(b.mul(image, m.form.groups), group), words), first)
         source = b.offset(self.workspace, at, t.i32)
+        low = b.udiv(b.mul(part, plan.row_tiles), parts)
+        high = b.udiv(b.mul(b.add(part, 1), plan.row_tiles), parts)
+
+        def run(vectors: int) -> None:
+            self._panel(source, b.value(group), first, (low, high), vectors)
+
+        if plan.narrow and plan.panels != 1:
+            with b.if_else(b.icmp("eq", panel, b.sub(panels, 1)), name="width") as both:
+                with both.then:
+                    run(plan.narrow)
+                with both.otherwise:
+                    run(plan.tile.vectors)
+        else:
+            run(plan.narrow or plan.tile.vectors)
+
+    def _panel(
+        self, source: t.Value, group: t.Value, first: t.Value, tiles: tuple[t.Index, t.Index], vectors: int
+    ) -> None:
+        """The tiles of output channels from tiles[0] to tiles[1], for the panel of positions from `first`."""
+        b, plan, m = self.b, self.plan, self.m
         begin, end = self._compact_number(first), self._compact_number(self._last(first))
         count = b.value(b.sub(end, begin))
         if m.window_sums:
             weights = b.offset(self.weights, self._ones, t.i32)
-            self._tile(source, weights, 1)
+            self._tile(source, weights, 1, vectors)
             self._move(self.sums, self.window_sums, first, begin)
-        low = b.udiv(b.mul(part, plan.row_tiles), parts)
-        high = b.udiv(b.mul(b.add(part, 1), plan.row_tiles), parts)
-        with b.loop(low, high, name="tile") as loop:
+        with b.loop(*tiles, name="tile") as loop:
             number = b.add(b.mul(group, plan.row_tiles), loop.iv)
             place = b.mul(number, plan.depth * plan.tile.rows)
-            self._tile(source, b.offset(self.weights, place, t.i32), plan.tile.rows)
+            self._tile(source, b.offset(self.weights, place, t.i32), plan.tile.rows, vectors)
             row = b.value(b.mul(loop.iv, plan.tile.rows))
             rows = b.smin(b.sub(m.form.outputs, row), plan.tile.rows)
             with b.loop(0, rows, name="row") as inner:
@@ -202,9 +222,9 @@ class _Convolution:
 
     # --- products
 
-    def _tile(self, source: t.Value, weights: t.Value, rows: int) -> None:
+    def _tile(self, source: t.Value, weights: t.Value, rows: int, vectors: int) -> None:
         """The products of `rows` output channels and a panel of positions, stored to the sums."""
-        b, em, m, vectors = self.b, self.em, self.m, self.plan.tile.vectors
+        b, em, m = self.b, self.em, self.m
         zeros = [b.const(_WORDS, 0)] * (rows * vectors)
         step = b.mul(em.dim(m.plane), m.phases)
         with b.loop(0, m.channel_words, carry=zeros, name="channel") as channel:
@@ -232,7 +252,7 @@ class _Convolution:
         self, source: t.Value, weights: t.Value, rows: int, sums: tuple[t.Value, ...]
     ) -> list[t.Value]:
         """One word of the depth."""
-        b, vectors = self.b, self.plan.tile.vectors
+        b, vectors = self.b, len(sums) // rows
         x = [b.load(b.offset(source, v * LANES, t.i32), _WORDS) for v in range(vectors)]
         result = []
         for row in range(rows):
