@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
@@ -36,6 +37,7 @@ class PlaneWriter:
         self.workspace = self.frame.workspace(size)
         self.image = Symbol("plane_image", 0)
         self.channel = Symbol("plane_channel", 0)
+        self.lane = Symbol("plane_lane", 0, LANES - 1)
         self.positions = tuple(Symbol(f"plane_position{i}", 0) for i in range(len(m.axes)))
 
     def emit(self) -> Phase:
@@ -105,8 +107,11 @@ class PlaneWriter:
         position = self.positions[-1]
         em.forget()
         em.axes[position.name] = b.value(at)
-        em.vector_axis, em.mask = position, mask
-        octets = [em.emit_lanes(self._load(phase, j, mask is None)) for j in range(channels)]
+        if mask is None and m.axes[-1].window.stride == 2:
+            octets = [self._every_second(phase, j) for j in range(channels)]
+        else:
+            em.vector_axis, em.mask = position, mask
+            octets = [em.emit_lanes(self._load(phase, j, mask is None)) for j in range(channels)]
         em.vector_axis = em.mask = None
         octets += [b.const(t.vector(LANES, t.i8), 0)] * (m.group - channels)
         words = self._joined(octets)
@@ -115,6 +120,20 @@ class PlaneWriter:
             b.store(words, pointer)
         else:
             b.masked_store(words, pointer, mask)
+
+    def _every_second(self, phase: tuple[int, ...], channel: int) -> t.Value:
+        """16 numbers of a channel of the word that are 2 apart: from two vectors, up to the last one."""
+        b, em = self.b, self.em
+        em.axes[self.lane.name], em.vector_axis = b.value(0), self.lane
+        load = self._load(phase, channel, True)
+        halves: list[t.Value] = []
+        for skip in (0, LANES - 1):
+            last = load.index[-1]
+            assert not isinstance(last, e.Expr)
+            index = (*load.index[:-1], last + self.lane + skip)
+            halves.append(em.emit_lanes(dataclasses.replace(load, index=index)))
+        low, high = halves
+        return b.shuffle(low, high, [*range(0, LANES, 2), *range(LANES + 1, 2 * LANES, 2)])
 
     def _load(self, phase: tuple[int, ...], channel: int, inside: bool) -> e.Load:
         """The numbers at a position of a plane, of channel `channel` of the word."""
