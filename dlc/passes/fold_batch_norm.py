@@ -83,5 +83,5 @@ def _factors_and_terms(node: Node, precision: np.dtype[Any]) -> tuple[Array, Arr
     if any(not value.is_constant for value in values):
         return None
     scale, bias, mean, variance = (wide(value).astype(precision) for value in values)
-    factors = 1 / np.sqrt(variance + precision.type(node.op.epsilon)) * scale
+    factors = 1 / np.sqrt(variance + node.op.epsilon) * scale
     return factors, bias - mean * factors
