@@ -104,23 +104,27 @@ def test_bytes(tmp_path: Path, form: str, per_channel: bool, weights: str) -> No
     assert names["Conv"] == 5
 
 
-#: LLVM stores 4 bytes where a constant mask leaves one lane of 16 truncated ones, over what lies behind.
-_OVERRUN = pytest.mark.xfail(reason="masked stores of single bytes write 4", strict=False)
+@pytest.mark.parametrize(("form", "per_channel", "steps"), [("QDQ", True, 1), ("QOperator", False, 0)])
+def test_compiled_bytes(tmp_path: Path, form: str, per_channel: bool, steps: int) -> None:
+    """The same by the code that dlc.compile makes, with all of its passes.
 
-
-@pytest.mark.parametrize(
-    ("form", "per_channel"),
-    [pytest.param("QDQ", True, marks=_OVERRUN), pytest.param("QOperator", False, marks=_OVERRUN)],
-)
-def test_compiled_bytes(tmp_path: Path, form: str, per_channel: bool) -> None:
-    """The same by the code that dlc.compile makes, with all of its passes."""
+    In QDQ form the average pool adds float32 numbers, in another order than onnxruntime: a tie may fall to
+    the other side.
+    """
     model = quantized(tmp_path, form, per_channel, "QInt8")
     compiled = dlc.compile(model, cache=False, threads=1)
     x = np.random.default_rng(9).standard_normal((3, 3, 32, 32)).astype(f32)
     (wanted,) = onnxruntime_results(model, {"x": x})
     (found,) = compiled(x)
-    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1.001 * steps * output_step(model))
     compiled.close()
+
+
+def output_step(model: onnx.ModelProto) -> float:
+    """The scale of the integers that the result is made of."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    (last,) = (node for node in model.graph.node if model.graph.output[0].name in node.output)
+    return float(numpy_helper.to_array(constants[last.input[1]]))
 
 
 def normalized_net() -> onnx.ModelProto:

@@ -181,6 +181,15 @@ def vector_constant(element: IRType, numbers: list[int] | list[float] | tuple[in
     return Value(vector(len(numbers), element), f"<{lanes}>", None, None)
 
 
+def only_lane(mask: Value) -> int | None:
+    """The one lane that a constant mask of i1 sets; None for other masks."""
+    if mask.scope is not None or not mask.ref.startswith("<"):
+        return None
+    bits = [text.split()[-1] for text in mask.ref.strip("<>").split(",")]
+    lanes = [lane for lane, bit in enumerate(bits) if bit in ("1", "true")]
+    return lanes[0] if len(lanes) == 1 else None
+
+
 def wrap(number: int, bits: int) -> int:
     """`number` modulo 2**bits as a signed integer; for one bit 0 or 1."""
     number &= (1 << bits) - 1

@@ -49,6 +49,11 @@ class MemoryOps(ControlOps):
     def masked_store(self, value: t.Value, pointer: t.Value, mask: t.Value, align: int | None = None) -> None:
         """Write the lanes of the vector `value` whose `mask` is set."""
         self._masked(mask, value.type, 0)
+        lane = t.only_lane(mask)
+        if lane is not None:
+            # LLVM 22 stores 4 bytes where the one lane is a byte or two that were truncated from 4.
+            self.store(self.extract(value, lane), self.offset(pointer, lane, value.type.element), align)
+            return
         if self.bounds is not None:
             pointer = self.bounds.masked_place(pointer, mask, value.type, "masked store to")
         at = f"ptr align {_align(value.type, align)} {pointer.ref}"
