@@ -29,6 +29,7 @@ from dlc.target.cpu import native
 
 if TYPE_CHECKING:
     from dlc.api.gpu.build import GpuArtifact
+    from dlc.api.profile import Profile
 
 #: Most combinations of input shapes whose plans are kept.
 _PLANS = 256
@@ -297,6 +298,26 @@ class CompiledModel:
         ]
         outputs = Outputs(self._output_names, shown)
         return PreparedModelCall(call, arrays + results, outputs, self._collector, is_torch)
+
+    def profile(self, feeds: Mapping[str, Any], runs: int = 50, *, roof: bool = True) -> Profile:
+        """Where the time of a call on `feeds` goes, launch by launch: medians over so many `runs`.
+
+        With `roof`, also which share that is of what this machine can do, which the first profile of a
+        process measures, in less than half a second. Raises what a call does; UnsupportedError for a model
+        that is compiled for a GPU.
+        """
+        from dlc.api.profiling import profile_model
+
+        artifact = self._artifact
+        if not isinstance(artifact, Artifact):
+            raise UnsupportedError(
+                f"profiles are offered for CPUs, not for the target {artifact.target}",
+                hint="compile the model for the CPU",
+                code="unsupported/target",
+            )
+        prepared = self.prepare(feeds)  # which holds the arrays that its call works on
+        symbols = _symbols(self.manifest)
+        return profile_model(artifact, self._native, prepared._call, symbols, runs, roof)
 
     # --- the model itself
 

@@ -13,6 +13,8 @@ from dlc.errors import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from dlc.api.roof import Roof
+
 _COLUMNS = ("model", "shapes", "threads", "engine", "ms", "dlc is", "quartiles", "load s", "peak MiB", "")
 
 
@@ -34,6 +36,15 @@ def regression_table(found: Sequence[Regression], below: float) -> Table:
         figures = ["-" if value is None else f"{value:.3g}" for value in (item.old, item.new, item.score)]
         verdict = f"below {below:g}" if item.fails(below) else ""
         _add_row(table, [*_case_cells(item.case), item.by, *figures, verdict])
+    return table
+
+
+def roof_table(roofs: Sequence[Roof]) -> Table:
+    """One row a thread count: what the machine can do."""
+    table = _table(("threads", "float32 Gflop/s", "DRAM read GB/s", "copy GB/s", "L2 read GB/s", "copy GB/s"))
+    for roof in roofs:
+        figures = (roof.flops, roof.dram.read, roof.dram.copy, roof.l2.read, roof.l2.copy)
+        _add_row(table, [str(roof.threads), *(f"{figure / 1e9:.4g}" for figure in figures)])
     return table
 
 

@@ -17,7 +17,7 @@ from dlc.errors import Error, InputError, InternalError, LimitError, ResourceErr
 from dlc.options import Environment
 
 #: The commands in the order of `dlc --help`; each is `command` of the module of its name.
-COMMANDS = tuple("compile run verify reduce fuzz bench check inspect ops doctor demo cache".split())
+COMMANDS = tuple("compile run verify reduce fuzz bench profile check inspect ops doctor demo cache".split())
 
 
 class Commands(click.Group):

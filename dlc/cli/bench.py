@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("bench")
-@click.argument("models", type=EXISTING_FILE, nargs=-1, required=True)
+@click.argument("models", type=EXISTING_FILE, nargs=-1)
 @click.option(
     "--against",
     default="onnxruntime",
@@ -56,6 +58,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="With --compare: exit with 1 if a case has less than this share of its former speed.",
 )
+@click.option(
+    "--roof", is_flag=True, help="Instead of models, measure what this machine can do at each thread count."
+)
 @target_option
 @dim_option
 @compile_options
@@ -72,6 +77,7 @@ def command(
     json_target: str | None,
     old: Path | None,
     fail_below: float,
+    roof: bool,
     target: str,
     dims: Mapping[str, ShapeSpec],
     options: Mapping[str, Any],
@@ -86,6 +92,11 @@ def command(
     if json_target is not None and json_target != "-" and not json_target.endswith(".json"):
         raise click.UsageError(f"--json writes to a file named *.json, not '{json_target}'")
     output = Output(as_json=json_target == "-")
+    if roof == bool(models):
+        raise click.UsageError("give models to measure, or --roof")
+    if roof:
+        _roof(threads, output, json_target)
+        return ExitCode.OK
     before = None if old is None else BenchReport.load(old)
     if len(models) == 1 and models[0].suffix == ".json":
         report = BenchReport.load(models[0])
@@ -107,7 +118,7 @@ def command(
         )
         report = measure(plan, output.progress)
     if json_target not in (None, "-"):
-        _write(Path(str(json_target)), report)
+        _write(Path(str(json_target)), report.to_json())
     found = [] if before is None else compare_reports(before, report)
     if before is not None and not found:
         raise InputError("the two reports have no case in common", code="input/file")
@@ -145,8 +156,20 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value != defaults[name] and name != "cache"}
 
 
-def _write(path: Path, report: BenchReport) -> None:
+def _roof(threads: Sequence[int], output: Output, json_target: str | None) -> None:
+    """Measure the machine, and show or write what it can do."""
+    from dlc.api.roof import roof
+    from dlc.bench.table import roof_table
+
+    found = [roof(count) for count in threads]
+    data = {"roofs": [asdict(item) for item in found]}
+    if json_target not in (None, "-"):
+        _write(Path(str(json_target)), json.dumps(data, indent=1))
+    output.result(data, roof_table(found))
+
+
+def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(report.to_json() + "\n")
+        path.write_text(text + "\n")
     except OSError as error:
         raise InputError(f"cannot write '{path}': {error.strerror}", code="input/file") from None
