@@ -52,7 +52,9 @@ class MemoryOps(ControlOps):
         lane = t.only_lane(mask)
         if lane is not None:
             # LLVM 22 stores 4 bytes where the one lane is a byte or two that were truncated from 4.
-            self.store(self.extract(value, lane), self.offset(pointer, lane, value.type.element), align)
+            element = value.type.element
+            alone = self.instruction(element, f"extractelement {value}, i64 {lane}", value)
+            self.store(alone, self.offset(pointer, lane, element), align)
             return
         if self.bounds is not None:
             pointer = self.bounds.masked_place(pointer, mask, value.type, "masked store to")
