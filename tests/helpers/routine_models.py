@@ -114,6 +114,31 @@ def machine() -> Case:
     return helper.make_model(graph, opset_imports=opsets, ir_version=9), {"x": _normal(9, 2)}
 
 
+def bytes_multiplied() -> Case:
+    """A product of bytes with a zero point."""
+    rng = np.random.default_rng(8)
+    d = Draft()
+    weight = d.constant("w", rng.integers(-128, 128, (37, 21)), np.int8)
+    zero = d.constant("z", 131, np.uint8)
+    d.add("MatMulInteger", ["x", weight, zero], "y")
+    inputs = [("x", onnx.TensorProto.UINT8, ["n", 37])]
+    model = d.model(inputs, [("y", onnx.TensorProto.INT32, ["n", 21])], 17)
+    return model, {"x": rng.integers(0, 256, (5, 37)).astype(np.uint8)}
+
+
+def bytes_convolved() -> Case:
+    """A convolution of bytes whose rows leave one position for the last vector."""
+    rng = np.random.default_rng(9)
+    d = Draft()
+    weight = d.constant("w", rng.integers(-128, 128, (20, 5, 3, 3)), np.int8)
+    zero = d.constant("z", 127, np.uint8)
+    d.add("ConvInteger", ["x", weight, zero], "y", pads=[1, 1, 1, 1])
+    model = d.model(
+        [("x", onnx.TensorProto.UINT8, ["n", 5, 7, 7])], [("y", onnx.TensorProto.INT32, ["n", 20, 7, 7])], 17
+    )
+    return model, {"x": rng.integers(0, 256, (2, 5, 7, 7)).astype(np.uint8)}
+
+
 #: Builders by the template that their models reach.
 ROUTINES: dict[str, Callable[[], Case]] = {
     "pairs": rotary,
@@ -123,4 +148,6 @@ ROUTINES: dict[str, Callable[[], Case]] = {
     "non_max_suppression": suppression,
     "trees": forest,
     "pairwise_coupling": machine,
+    "integer_matmul": bytes_multiplied,
+    "integer_convolution": bytes_convolved,
 }

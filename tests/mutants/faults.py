@@ -331,8 +331,8 @@ CODE = [
         "a block of the depth replaces the sums of the blocks before it",
         "products",
         "backends.cpu.templates.gemm_tile:_Tile._add",
-        "value = b.select(first, value, b.fadd(b.load(target, self.vector), value))",
-        "value = b.fadd(value, 0.0)",
+        "value = b.select(first, value, total)",
+        "value = b.select(first, value, value)",
     ),
     Fault(
         "a matrix is packed with its columns reversed",
@@ -344,7 +344,7 @@ CODE = [
     Fault(
         "the last rows of a product are not computed",
         "products",
-        "backends.cpu.templates.gemm:_Gemm._groups",
+        "backends.cpu.templates.gemm:GemmEmission._groups",
         "some = b.and_(remainder, tile.rows)",
         "some = b.and_(remainder, tile.rows & 6)",
     ),
@@ -379,9 +379,9 @@ CODE = [
     Fault(
         "a cast wraps where it should saturate",
         "special_values",
-        "backends.cpu.semantics:float_to_int",
-        "if mode is CastMode.SATURATE:",
-        "if False:",
+        "backends.cpu.semantics:_saturated",
+        'x = b.select(b.fcmp("olt", x, float(high)), x, float(high))',
+        'x = b.select(b.fcmp("olt", x, float(high)), x, x)',
     ),
     Fault(
         "a quotient is rounded towards zero",

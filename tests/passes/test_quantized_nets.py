@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import collections
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,6 @@ class Random(quantization.CalibrationDataReader):  # type: ignore[misc]
 
 def quantized(folder: Path, form: str, per_channel: bool, weights: str) -> onnx.ModelProto:
     """The network as quantize_static makes it."""
-    logging.getLogger().setLevel(logging.ERROR)
     source, target = folder / "float.onnx", folder / "quantized.onnx"
     onnx.save(residual_net(), source)
     quantization.quantize_static(

@@ -80,7 +80,7 @@ def test_checked_code_of_other_targets(target: str) -> None:
 def test_every_template_is_shown() -> None:
     names = set()
     for path in Path(select.__file__).parent.glob("*.py"):
-        names |= set(re.findall(r"\.finish\(\s*\"(\w+)\"", path.read_text()))
+        names |= set(re.findall(r"(?:\.finish\(\s*|    template = )\"(\w+)\"", path.read_text()))
     assert names == set(SHOWN)
 
 
