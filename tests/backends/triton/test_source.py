@@ -75,7 +75,7 @@ def test_a_damaged_file_is_written_anew(folder: Path) -> None:
 def forget(text: str) -> None:
     """Let the next load of `text` start from the folder."""
     function = source.load(text, "k")
-    (digest,) = (key for key, module in source._loaded.items() if module.__dict__["k"] is function)
+    (digest,) = (key for key, module in source._loaded.items() if module.__dict__.get("k") is function)
     source._forget(source._loaded.pop(digest))
 
 
